@@ -1,0 +1,1 @@
+"""The classifier service: which cells of the Earth an image may be from."""

@@ -1,0 +1,13 @@
+"""The classifier's settings."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from geofix.settings import ModelSettings
+
+
+class ClassifierSettings(ModelSettings):
+    """Settings of the classifier service."""
+
+    decode_threads: int = Field(0, ge=0, description="threads that decode images; 0 is one a core")

@@ -1,0 +1,1 @@
+"""The gateway service: one question, one answer, three services and a cache behind it."""

@@ -1,0 +1,165 @@
+"""The gateway's calls of the other services, over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from geofix.bundle import Bundle
+from geofix.channel import open_channel
+from geofix.decision import SearchPlan
+from geofix.errors import DeadlineExceeded, MismatchError, Reason, Unavailable
+from geofix.geo import latlon_to_xyz
+from geofix.posterior import CellScores, Neighbors
+from geofix.v1 import (
+    classifier_service_pb2,
+    classifier_service_pb2_grpc,
+    embedder_service_pb2,
+    embedder_service_pb2_grpc,
+    retrieval_service_pb2,
+    retrieval_service_pb2_grpc,
+    types_pb2,
+)
+from geofix.wire import error_from_rpc
+from geofix_gateway.locate import Deadline, Found, Source
+from geofix_gateway.settings import GatewaySettings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class GalleryState:
+    """The live gallery: its version and the model that it was built with."""
+
+    version: str
+    model_version: str
+
+
+class GrpcDownstream:
+    """Classifier, embedder and retrieval behind gRPC channels."""
+
+    def __init__(self, settings: GatewaySettings, bundle: Bundle) -> None:
+        self._bundle = bundle
+        size = settings.max_message_bytes
+        self._addresses = {
+            "classifier": settings.classifier_addr,
+            "embedder": settings.embedder_addr,
+            "retrieval": settings.retrieval_addr,
+        }
+        self._channels = {name: open_channel(address, size) for name, address in self._addresses.items()}
+        self._classifier = classifier_service_pb2_grpc.ClassifierServiceStub(self._channels["classifier"])
+        self._embedder = embedder_service_pb2_grpc.EmbedderServiceStub(self._channels["embedder"])
+        self._retrieval = retrieval_service_pb2_grpc.RetrievalServiceStub(self._channels["retrieval"])
+
+    async def classify(self, source: Source, left: Deadline) -> tuple[CellScores, bytes]:
+        """Cell scores and the feature; the cells' means are the bundle's."""
+        if source.image is not None:
+            item = types_pb2.ImageSource(image=source.image)
+        else:
+            item = types_pb2.ImageSource(feature=source.feature or b"")
+        request = classifier_service_pb2.ClassifyRequest(sources=[item])
+        response = await self._call("classifier", self._classifier.Classify, request, left)
+        self._same_model("classifier", response.model_version)
+        result = response.results[0]
+        cell_id = np.array([cell.cell_id for cell in result.scores.cells], np.int32)
+        log_weight = np.array([cell.log_weight for cell in result.scores.cells])
+        scores = CellScores(
+            cell_id,
+            log_weight,
+            self._bundle.cells.xyz[cell_id],
+            result.scores.entropy,
+            result.scores.prediction_density,
+            result.scores.domain_score,
+        )
+        return scores, result.feature
+
+    async def embed(self, feature: bytes, left: Deadline) -> bytes:
+        """The embedding of a feature."""
+        request = embedder_service_pb2.EmbedRequest(sources=[types_pb2.ImageSource(feature=feature)])
+        response = await self._call("embedder", self._embedder.Embed, request, left)
+        self._same_model("embedder", response.model_version)
+        return response.embeddings[0]
+
+    async def search(self, embedding: bytes, search: SearchPlan, gallery_version: str, left: Deadline) -> Found:
+        """The neighbours inside the plan's cells, best first."""
+        query = retrieval_service_pb2.SearchQuery(embedding=embedding, cell_ids=search.cells, k=search.k)
+        request = retrieval_service_pb2.SearchRequest(queries=[query], gallery_version=gallery_version)
+        response = await self._call("retrieval", self._retrieval.Search, request, left)
+        hits = response.results[0].neighbors
+        neighbors = Neighbors(
+            np.array([hit.cell_id for hit in hits], np.int32),
+            latlon_to_xyz([h.location.latitude for h in hits], [h.location.longitude for h in hits]),
+            np.array([hit.similarity for hit in hits]),
+        )
+        return Found(
+            neighbors,
+            tuple(hit.id for hit in hits),
+            tuple(hit.picture for hit in hits),
+            tuple(hit.attribution for hit in hits),
+        )
+
+    async def gallery(self, timeout_s: float) -> GalleryState:
+        """The live gallery.
+
+        Raises:
+            GeofixError: retrieval cannot say.
+        """
+        request = retrieval_service_pb2.GetGalleryInfoRequest()
+        response = await self._call("retrieval", self._retrieval.GetGalleryInfo, request, lambda: timeout_s)
+        return GalleryState(response.gallery_version, response.model_version)
+
+    async def check(self, timeout_s: float) -> None:
+        """Whether every service is ready.
+
+        Raises:
+            Unavailable: naming those that are not.
+        """
+        names = {
+            "classifier": "geofix.v1.ClassifierService",
+            "embedder": "geofix.v1.EmbedderService",
+            "retrieval": "geofix.v1.RetrievalService",
+        }
+        states = await asyncio.gather(*(self._is_serving(name, full, timeout_s) for name, full in names.items()))
+        down = [self._label(name) for name, serving in zip(names, states, strict=True) if not serving]
+        if down:
+            raise Unavailable(f"not ready: {', '.join(down)}", metadata={"service": ", ".join(down)})
+
+    async def close(self) -> None:
+        """Close the channels."""
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def _is_serving(self, name: str, full_name: str, timeout_s: float) -> bool:
+        stub = health_pb2_grpc.HealthStub(self._channels[name])
+        try:
+            response = await stub.Check(health_pb2.HealthCheckRequest(service=full_name), timeout=timeout_s)
+        except grpc.RpcError:
+            return False
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def _call(self, name: str, method: Callable[..., Awaitable[T]], request: object, left: Deadline) -> T:
+        timeout_s = left()
+        if timeout_s <= 0:
+            raise DeadlineExceeded(f"no time was left to ask the {self._label(name)}")
+        try:
+            return await method(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, f"the {self._label(name)}") from error
+
+    def _label(self, name: str) -> str:
+        return f"{name} at {self._addresses[name]}"
+
+    def _same_model(self, name: str, model_version: str) -> None:
+        if model_version != self._bundle.version:
+            raise MismatchError(
+                f"the {self._label(name)} serves {model_version}, this gateway {self._bundle.version}: "
+                "give all services the same GEOFIX_BUNDLE",
+                Reason.MODEL_MISMATCH,
+                {"service": name, "service_model_version": model_version, "model_version": self._bundle.version},
+            )

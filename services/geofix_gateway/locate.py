@@ -1,0 +1,150 @@
+"""The request walk: classify, embed, search, decide. Knows the other services by what they do, not by their protos."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from geofix.bundle import Bundle
+from geofix.decision import Decision, SearchPlan, Strategy, decide, plan
+from geofix.errors import InvalidInput
+from geofix.posterior import CellScores, Neighbors
+
+Deadline = Callable[[], float]
+"""Seconds that are left."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Exactly one is set: the bytes of an image file, or a feature as little-endian float32."""
+
+    image: bytes | None = None
+    feature: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to answer, checked.
+
+    Raises:
+        InvalidInput: an option is out of its range.
+    """
+
+    strategy: Strategy = Strategy.POSTERIOR
+    probabilities: tuple[float, ...] = (0.5, 0.9)
+    max_neighbors: int = 20
+    max_cells: int = 5
+    max_alternatives: int = 5
+    bypass_cache: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.probabilities) > 16 or not all(0.5 <= p <= 0.95 for p in self.probabilities):
+            raise _out_of_range("radius_probabilities", "at most 16 values of 0.5 to 0.95")
+        for name, limit in (("max_neighbors", 1000), ("max_cells", 64), ("max_alternatives", 100)):
+            if not 0 <= getattr(self, name) <= limit:
+                raise _out_of_range(name, f"0 to {limit}")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Neighbours with what is known of their pictures: each tuple as long as `neighbors`."""
+
+    neighbors: Neighbors
+    ids: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
+    attributions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An estimate with its evidence. `radii_km` is empty unless `calibrated` and `localizable`."""
+
+    decision: Decision
+    scores: CellScores
+    found: Found
+    localizable: bool
+    calibrated: bool
+    radii_km: tuple[tuple[float, float], ...]
+    gallery_version: str
+    timing_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Downstream(Protocol):
+    """What the gateway asks of the other services. Each call raises GeofixError naming the service that failed."""
+
+    async def classify(self, source: Source, left: Deadline) -> tuple[CellScores, bytes]:
+        """Cell scores and the feature."""
+
+    async def embed(self, feature: bytes, left: Deadline) -> bytes:
+        """The embedding."""
+
+    async def search(self, embedding: bytes, search: SearchPlan, gallery_version: str, left: Deadline) -> Found:
+        """The neighbours, best first."""
+
+
+NOTHING_FOUND = Found(Neighbors(np.empty(0, np.int32), np.empty((0, 3)), np.empty(0)))
+
+
+class Locator:
+    """Answers questions with one bundle."""
+
+    def __init__(self, bundle: Bundle, downstream: Downstream) -> None:
+        self.bundle = bundle
+        self._rule = bundle.manifest.decision
+        self._calibration = bundle.calibration
+        self._downstream = downstream
+
+    def is_calibrated(self, strategy: Strategy, gallery_version: str) -> bool:
+        """Whether radii were fitted for this strategy over this gallery version."""
+        fitted = self._calibration.radius is not None
+        return fitted and strategy is Strategy.POSTERIOR and gallery_version == self.bundle.gallery_version
+
+    async def locate(self, source: Source, options: Options, gallery_version: str, left: Deadline) -> Answer:
+        """The answer over one gallery version.
+
+        Raises:
+            GeofixError: the image cannot be read, or a service failed (the message names it).
+        """
+        clock = _Stages()
+        scores, feature = await self._downstream.classify(source, left)
+        clock.lap("classify")
+        search = plan(self._rule, options.strategy, scores)
+        found = NOTHING_FOUND
+        if search.k:
+            embedding = await self._downstream.embed(feature, left)
+            clock.lap("embed")
+            found = await self._downstream.search(embedding, search, gallery_version, left)
+            clock.lap("search")
+        # A few milliseconds of numpy and scikit-learn: in a thread, so that other requests go on meanwhile.
+        decision = await asyncio.to_thread(decide, self._rule, options.strategy, scores, found.neighbors)
+        clock.lap("aggregate")
+        localizable = self._calibration.localizable(decision.signals)
+        calibrated = self.is_calibrated(options.strategy, gallery_version)
+        radii: list[tuple[float, float]] = []
+        if localizable and calibrated:
+            for probability in options.probabilities:
+                radius_km = self._calibration.radius_km(decision.signals, probability)
+                assert radius_km is not None
+                radii.append((probability, radius_km))
+        used = gallery_version if search.k else ""
+        return Answer(decision, scores, found, localizable, calibrated, tuple(radii), used, clock.milliseconds)
+
+
+class _Stages:
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.milliseconds[stage] = (now - self._last) * 1000
+        self._last = now
+
+
+def _out_of_range(option: str, allowed: str) -> InvalidInput:
+    return InvalidInput(f"{option} must be {allowed}", metadata={"option": option})

@@ -1,0 +1,140 @@
+"""One exception tree for services, command line and client.
+
+    GeofixError
+    ├── InvalidInput          the request or file cannot be answered; do not retry it as it is   INVALID_ARGUMENT
+    ├── MismatchError         two parts do not belong together (bundle, gallery, provider)       FAILED_PRECONDITION
+    ├── NotFound              a thing that was named does not exist                               NOT_FOUND
+    ├── Overloaded            a queue is full; retry later                                        RESOURCE_EXHAUSTED
+    ├── Unavailable           a service or store cannot be reached, and which; retry              UNAVAILABLE
+    ├── DeadlineExceeded      no answer in time                                                   DEADLINE_EXCEEDED
+    ├── InternalError         a bug; the text says nothing of the inside                          INTERNAL
+    └── ConfigurationError    a setting is missing or wrong; the process exits 2                  (never on the wire)
+
+`Reason` names are those of the enum `ErrorReason` in proto/geofix/v1/error_reason.proto; they travel in
+`google.rpc.ErrorInfo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum, auto
+
+import grpc
+
+DOMAIN = "geofix.v1"
+"""The domain of every `google.rpc.ErrorInfo`."""
+
+
+class Reason(StrEnum):
+    """Why a request failed; the name travels in ErrorInfo.reason."""
+
+    @staticmethod
+    def _generate_next_value_(name: str, *_: object) -> str:
+        return name
+
+    IMAGE_MISSING = auto()
+    IMAGE_EMPTY = auto()
+    IMAGE_UNREADABLE = auto()
+    IMAGE_FORMAT_UNSUPPORTED = auto()
+    IMAGE_NO_PIXELS = auto()
+    IMAGE_TOO_MANY_BYTES = auto()
+    IMAGE_TOO_MANY_PIXELS = auto()
+    FEATURE_INVALID = auto()
+    EMBEDDING_INVALID = auto()
+    OPTION_INVALID = auto()
+    BATCH_EMPTY = auto()
+    BATCH_TOO_LARGE = auto()
+    MESSAGE_TOO_LARGE = auto()
+    GALLERY_NOT_FOUND = auto()
+    GALLERY_MISMATCH = auto()
+    GALLERY_INVALID = auto()
+    BUNDLE_INVALID = auto()
+    MODEL_MISMATCH = auto()
+    PROVIDER_MISMATCH = auto()
+    QUEUE_FULL = auto()
+    SERVICE_UNAVAILABLE = auto()
+    GALLERY_UNAVAILABLE = auto()
+    SHUTTING_DOWN = auto()
+    DEADLINE_EXCEEDED = auto()
+    INTERNAL = auto()
+
+
+class GeofixError(Exception):
+    """Base of all: a message for people, a reason for programs, and metadata (limits, names, versions).
+
+    Attributes:
+        code: the gRPC status code that it travels as.
+        reason: see `Reason`.
+        metadata: facts a program can use, such as the limit that was exceeded.
+    """
+
+    code: grpc.StatusCode = grpc.StatusCode.INTERNAL
+    default_reason: Reason = Reason.INTERNAL
+
+    def __init__(self, message: str, reason: Reason | None = None, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or self.default_reason
+        self.metadata = dict(metadata or {})
+
+
+class InvalidInput(GeofixError):
+    """The request or the file cannot be answered as it is."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    default_reason = Reason.OPTION_INVALID
+
+
+class MismatchError(GeofixError):
+    """Two parts do not belong together; the message names both."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    default_reason = Reason.BUNDLE_INVALID
+
+
+class NotFound(GeofixError):
+    """A thing that was named does not exist."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    default_reason = Reason.GALLERY_NOT_FOUND
+
+
+class Overloaded(GeofixError):
+    """A bounded queue is full; retry after a pause."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    default_reason = Reason.QUEUE_FULL
+
+
+class Unavailable(GeofixError):
+    """A service or store cannot be reached; the message names it."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    default_reason = Reason.SERVICE_UNAVAILABLE
+
+
+class DeadlineExceeded(GeofixError):
+    """No answer within the deadline."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    default_reason = Reason.DEADLINE_EXCEEDED
+
+
+class InternalError(GeofixError):
+    """Something broke inside a service; its log says what."""
+
+
+class ConfigurationError(GeofixError):
+    """A setting is missing or wrong; processes exit 2 on it."""
+
+
+WIRE_ERRORS: tuple[type[GeofixError], ...] = (
+    InvalidInput,
+    MismatchError,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    DeadlineExceeded,
+    InternalError,
+)
+"""The classes that travel, one a status code."""

@@ -1,0 +1,101 @@
+"""The whole method in one process, without services: for evaluation, calibration and tests.
+
+It runs the same models, the same decision rule and the same calibration as the platform; its search is an exact one in numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geofix.bundle import BACKBONE, CLASSIFIER, EMBEDDER, GALLERY, Bundle
+from geofix.decision import Decision, Strategy, decide, plan
+from geofix.geo import latlon_to_xyz
+from geofix.images import ImageLimits, decode, prepare
+from geofix.onnx import OnnxSession
+from geofix.posterior import CellScores, Neighbors
+
+TOP_CELLS = 64
+"""Cells that travel from classifier to gateway by default; the signals are computed from these, here as there."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What the models say about one image: the backbone's feature (d,), the cell scores and the unit embedding (e,)."""
+
+    feature: NDArray[np.float32]
+    cells: CellScores
+    embedding: NDArray[np.float32]
+
+
+class ExactGallery:
+    """A bundle's gallery in memory, searched exactly: embeddings (n, e), places (n, 3), cell ids (n,), ids."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(bundle.path(GALLERY), columns=["id", "lat", "lon", "cell_id", "embedding"])
+        flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        self.embedding = flat.reshape(len(table), bundle.manifest.embedding_dim).astype(np.float32)
+        self.xyz = latlon_to_xyz(table["lat"].to_numpy(), table["lon"].to_numpy())
+        self.cell_id = table["cell_id"].to_numpy().astype(np.int32)
+        self.ids: list[str] = table["id"].to_pylist()
+        order = np.argsort(self.cell_id, kind="stable")
+        bounds = np.searchsorted(self.cell_id[order], np.arange(bundle.manifest.cell_count + 1))
+        self._rows_of = [order[a:b] for a, b in pairwise(bounds)]
+
+    def search(
+        self, embedding: NDArray[np.float32], cells: tuple[int, ...], k: int
+    ) -> tuple[NDArray[np.intp], Neighbors]:
+        """Rows and neighbours nearest to a unit embedding, shape (e,), inside `cells` (empty: everywhere), best first."""
+        rows = np.concatenate([self._rows_of[c] for c in cells]) if cells else np.arange(len(self.cell_id))
+        similarity = (self.embedding[rows] @ embedding).astype(float)
+        best = np.argsort(-similarity, kind="stable")[:k]
+        rows = rows[best]
+        return rows, Neighbors(self.cell_id[rows], self.xyz[rows], similarity[best])
+
+
+class LocalEngine:
+    """Locates images with a bundle, in this process."""
+
+    def __init__(self, bundle: Bundle, limits: ImageLimits = ImageLimits()) -> None:
+        self.bundle = bundle
+        self.limits = limits
+        self.gallery = ExactGallery(bundle)
+        self._backbone = OnnxSession(bundle.path(BACKBONE))
+        self._classifier = OnnxSession(bundle.path(CLASSIFIER))
+        self._embedder = OnnxSession(bundle.path(EMBEDDER))
+
+    def feature(self, data: bytes) -> NDArray[np.float32]:
+        """The backbone's feature of an image file, shape (d,).
+
+        Raises:
+            InvalidInput: the bytes are not an image within the limits.
+        """
+        batch = prepare(decode(data, self.limits), self.bundle.manifest.preprocessing)[None]
+        feature: NDArray[np.float32] = self._backbone.run(batch)["feature"][0]
+        return feature
+
+    def heads(self, features: NDArray[np.float32]) -> list[Heads]:
+        """Cell scores and embeddings of features, shape (n, d)."""
+        scored, embedded = self._classifier.run(features), self._embedder.run(features)["embedding"]
+        means = self.bundle.cells.xyz
+        return [
+            Heads(feature, CellScores.best_of(log_weight.astype(float), means, float(score), TOP_CELLS), embedding)
+            for feature, log_weight, score, embedding in zip(
+                features, scored["log_weights"], scored["domain_score"], embedded, strict=True
+            )
+        ]
+
+    def decide(self, heads: Heads, strategy: Strategy = Strategy.POSTERIOR) -> Decision:
+        """The answer of a strategy."""
+        rule = self.bundle.manifest.decision
+        search = plan(rule, strategy, heads.cells)
+        neighbors = self.gallery.search(heads.embedding, search.cells, search.k)[1] if search.k else _NONE
+        return decide(rule, strategy, heads.cells, neighbors)
+
+
+_NONE = Neighbors(np.empty(0, np.int32), np.empty((0, 3)), np.empty(0))

@@ -1,0 +1,183 @@
+"""The bootstrap of every service: listening, health, reflection, readiness, limits, and a drain on SIGTERM. Written once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from geofix.errors import ConfigurationError, GeofixError, Unavailable
+from geofix.interceptors import CallInterceptor
+from geofix.settings import ServiceSettings
+
+log = logging.getLogger("geofix.server")
+
+READY_POLL_S = 0.1
+"""Pause between readiness checks until the service is ready for the first time."""
+HEALTH_POLL_S = 2.0
+"""Pause between readiness checks afterwards."""
+
+
+class Service(ABC):
+    """One gRPC service as the bootstrap sees it."""
+
+    full_name: ClassVar[str]
+    """Name in the protos, such as `geofix.v1.ClassifierService`; also the name that health answers to."""
+
+    @abstractmethod
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicer to the server."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Load what the service needs; called once, after the port is open.
+
+        Raises:
+            GeofixError: the service can never become ready; it stays alive and says why.
+        """
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Whether it can answer now; called again and again.
+
+        Raises:
+            GeofixError: it cannot, and why.
+        """
+
+    async def close(self) -> None:
+        """Release what `start` took."""
+
+
+class Server:
+    """A running service. `port` is the one it listens on (of use where the settings ask for port 0)."""
+
+    def __init__(self, settings: ServiceSettings, service: Service) -> None:
+        self._settings = settings
+        self._service = service
+        self._health = health.aio.HealthServicer()
+        self._was_ready = False
+        self._pending: GeofixError = Unavailable(
+            f"{service.full_name} is starting", metadata={"service": service.full_name}
+        )
+        self._readiness: asyncio.Task[None] | None = None
+        self._server: grpc.aio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Open the port and begin to load.
+
+        Raises:
+            ConfigurationError: the address cannot be listened on.
+        """
+        size = self._settings.max_message_bytes
+        guard = CallInterceptor(
+            lambda: None if self._was_ready else self._pending,
+            self._settings.default_deadline_s,
+            self._settings.max_deadline_s,
+        )
+        self._server = grpc.aio.server(
+            interceptors=[guard],
+            options=[
+                ("grpc.max_receive_message_length", size),
+                ("grpc.max_send_message_length", size),
+                ("grpc.so_reuseport", 0),  # else a second process on the port takes half of the calls, silently
+            ],
+        )
+        self._service.register(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (self._service.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            self.port = self._server.add_insecure_port(self._settings.listen)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"GEOFIX_LISTEN: cannot listen on {self._settings.listen}; is another process using the port?"
+            ) from error
+        await self._health.set(self._service.full_name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        await self._server.start()
+        self._readiness = asyncio.create_task(self._watch_readiness())
+
+    async def stop(self) -> None:
+        """Take no new calls, let those in flight finish within the drain time, release everything."""
+        await self._health.enter_graceful_shutdown()
+        if self._readiness is not None:
+            self._readiness.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._readiness
+        if self._server is not None:
+            await self._server.stop(self._settings.drain_s)
+        await self._service.close()
+
+    async def _watch_readiness(self) -> None:
+        try:
+            await self._service.start()
+        except GeofixError as error:
+            self._pending = error
+            log.error("%s will not become ready: %s", self._service.full_name, error.message)
+            return
+        except Exception:
+            log.exception("%s could not start", self._service.full_name)
+            return
+        ready: bool | None = None
+        while True:
+            try:
+                await self._service.check()
+                now = True
+            except GeofixError as error:
+                now, reason = False, error.message
+                self._pending = error
+            except Exception as error:  # a defect in a check must not end the checking
+                log.exception("readiness check failed")
+                now, reason = False, type(error).__name__
+            if now is not ready:
+                ready = now
+                self._was_ready = self._was_ready or now
+                log.info("%s is %s", self._service.full_name, "ready" if now else f"not ready: {reason}")
+                state = health_pb2.HealthCheckResponse
+                await self._health.set(self._service.full_name, state.SERVING if now else state.NOT_SERVING)
+            await asyncio.sleep(HEALTH_POLL_S if self._was_ready else READY_POLL_S)
+
+
+def main(settings_class: type[ServiceSettings], build: Callable[[Any], Service]) -> None:
+    """Entry point of a service's process: read the settings, serve until SIGTERM or SIGINT, exit.
+
+    Exit codes: 0 after a signal, 2 where a setting is missing or wrong, 1 where the bundle cannot be used.
+    """
+    try:
+        settings = settings_class.from_environment()
+        logging.basicConfig(
+            level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        )
+        asyncio.run(_serve(settings, build(settings)))
+    except ConfigurationError as error:
+        sys.exit(_fail(error.message, 2))
+    except GeofixError as error:
+        sys.exit(_fail(error.message, 1))
+
+
+async def _serve(settings: ServiceSettings, service: Service) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = Server(settings, service)
+    await server.start()
+    log.info("%s listens on %s", service.full_name, settings.listen)
+    await stop.wait()
+    log.info("%s drains", service.full_name)
+    await server.stop()
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code

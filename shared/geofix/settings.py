@@ -1,0 +1,81 @@
+"""Settings: every one is an environment variable `GEOFIX_<NAME>`; a missing or wrong one ends the process with exit code 2."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from geofix.errors import ConfigurationError
+from geofix.images import ImageLimits
+
+PREFIX = "GEOFIX_"
+
+
+class Settings(BaseSettings):
+    """Base of all settings; read them with `from_environment`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The settings that the environment states.
+
+        Raises:
+            ConfigurationError: naming each variable that is missing or wrong, and what it is for.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            raise ConfigurationError("\n".join(_explain(cls, item["loc"], item) for item in error.errors())) from error
+
+
+class ServiceSettings(Settings):
+    """What every service needs."""
+
+    listen: str = Field(pattern=r"^.+:\d{1,5}$", description="host:port to serve gRPC on, such as 0.0.0.0:50051")
+    bundle: Path = Field(description="directory of the bundle to serve")
+    max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, description="most bytes of one image")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="most pixels of one image, checked before decoding")
+    max_message_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="most bytes of one message, either way")
+    max_batch: int = Field(32, ge=1, le=1024, description="most items of one batch")
+    max_queue: int = Field(128, ge=1, description="most requests that wait for the model")
+    default_deadline_s: float = Field(10.0, gt=0, description="deadline of calls that bring none, seconds")
+    max_deadline_s: float = Field(60.0, gt=0, description="longest deadline honoured, seconds")
+    drain_s: float = Field(10.0, ge=0, description="time for calls in flight after SIGTERM, seconds")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least severe log level")
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """Limits on one image."""
+        return ImageLimits(self.max_image_bytes, self.max_image_pixels)
+
+
+class ModelSettings(ServiceSettings):
+    """What the services that run networks need beside."""
+
+    providers: str = Field(
+        "CPUExecutionProvider",
+        pattern=r"^\w+(,\w+)*$",
+        description="ONNX Runtime execution providers, by commas, in order of preference; the ones named must be in use",
+    )
+    threads: int = Field(0, ge=0, description="threads of one inference; 0 is all cores that the process may use")
+
+    @property
+    def provider_list(self) -> tuple[str, ...]:
+        """The providers, in order."""
+        return tuple(self.providers.split(","))
+
+
+def _explain(cls: type[Settings], loc: tuple[int | str, ...], item: object) -> str:
+    name = str(loc[0]) if loc else ""
+    field = cls.model_fields.get(name)
+    purpose = f" ({field.description})" if field is not None and field.description else ""
+    variable = f"{PREFIX}{name.upper()}"
+    problem = dict(item)["msg"] if isinstance(item, dict) else ""
+    return (
+        f"{variable} is not set{purpose}" if variable not in os.environ else f"{variable} is wrong{purpose}: {problem}"
+    )

@@ -1,0 +1,61 @@
+"""Exceptions on the wire: `GeofixError` to a gRPC status with `google.rpc.ErrorInfo`, and back."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from geofix.errors import (
+    DOMAIN,
+    WIRE_ERRORS,
+    DeadlineExceeded,
+    GeofixError,
+    InternalError,
+    InvalidInput,
+    Reason,
+    Unavailable,
+)
+
+STATUS_DETAILS = "grpc-status-details-bin"
+"""Trailing metadata key of the serialised `google.rpc.Status`."""
+
+_BY_CODE = {error.code: error for error in WIRE_ERRORS}
+
+
+def error_to_status(error: GeofixError) -> Status:
+    """The status of an error: its code, its message and an ErrorInfo."""
+    detail = Any()
+    detail.Pack(ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=error.metadata))
+    return Status(code=error.code.value[0], message=error.message, details=[detail])
+
+
+def error_from_status(status: Status) -> GeofixError | None:
+    """The error that a status carries, or None where no ErrorInfo of ours is in it."""
+    for detail in status.details:
+        info = ErrorInfo()
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            kind = next((e for e in WIRE_ERRORS if e.code.value[0] == status.code), InternalError)
+            reason = Reason(info.reason) if info.reason in Reason.__members__ else kind.default_reason
+            return kind(status.message, reason, dict(info.metadata))
+    return None
+
+
+def error_from_rpc(error: grpc.RpcError, service: str) -> GeofixError:
+    """The error behind a failed call of `service` (a name with its address, for the message)."""
+    status = rpc_status.from_call(error)
+    known = error_from_status(status) if status is not None else None
+    if known is not None:
+        return known
+    code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return Unavailable(f"{service} cannot be reached", Reason.SERVICE_UNAVAILABLE, {"service": service})
+    if code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
+        return DeadlineExceeded(f"{service} did not answer in time", metadata={"service": service})
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
+        # gRPC itself refuses such a message before any code of ours sees it, so there is no ErrorInfo to read.
+        return InvalidInput(f"the message is over {service}'s size limit: {details}", Reason.MESSAGE_TOO_LARGE)
+    kind = _BY_CODE.get(code, InternalError)
+    return kind(f"{service}: {details or code.name}", metadata={"service": service})

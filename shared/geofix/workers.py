@@ -1,0 +1,49 @@
+"""A bounded queue in front of worker threads: what does not fit is refused at once instead of waiting past its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from geofix.errors import Overloaded, Reason
+
+T = TypeVar("T")
+
+
+class WorkQueue:
+    """Runs blocking functions on `threads` threads; at most `limit` calls wait or run at a time."""
+
+    def __init__(self, name: str, threads: int, limit: int) -> None:
+        self._name = name
+        self._limit = limit
+        self._inside = 0
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """The function's result.
+
+        Raises:
+            Overloaded: `limit` calls are inside already.
+        """
+        if self._inside >= self._limit:
+            raise Overloaded(
+                f"{self._name}: {self._limit} requests wait already; retry after a pause",
+                Reason.QUEUE_FULL,
+                {"limit": str(self._limit)},
+            )
+        self._inside += 1
+        try:
+            future = self._pool.submit(function, *args)
+            try:
+                return await asyncio.wrap_future(future)
+            except asyncio.CancelledError:
+                future.cancel()  # a call whose client is gone is not started any more
+                raise
+        finally:
+            self._inside -= 1
+
+    def close(self) -> None:
+        """Let the running functions finish and end the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
