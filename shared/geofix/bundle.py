@@ -71,6 +71,18 @@ class Bundle:
         Raises:
             MismatchError: reason BUNDLE_INVALID; the message names the directory, the file and what to do.
         """
+        bundle = cls.describe(directory)
+        for name, entry in bundle.manifest.files.items():
+            _check_file(bundle.directory, name, entry, verify)
+        return bundle
+
+    @classmethod
+    def describe(cls, directory: Path | str) -> Bundle:
+        """Read and check `bundle.json` alone, for services that need none of the other files.
+
+        Raises:
+            MismatchError: reason BUNDLE_INVALID; as `load`.
+        """
         root = Path(directory)
         manifest = _read_manifest(root)
         missing = [name for name in REQUIRED if name not in manifest.files]
@@ -80,8 +92,6 @@ class Bundle:
             raise _invalid(
                 root, f"{MANIFEST} was changed after it was written (its version does not match its content)"
             )
-        for name, entry in manifest.files.items():
-            _check_file(root, name, entry, verify)
         return cls(root, manifest)
 
     @property

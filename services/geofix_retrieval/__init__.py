@@ -1,0 +1,1 @@
+"""The retrieval service: the gallery images most similar to an embedding, inside cells."""

@@ -1,0 +1,145 @@
+"""RetrievalService over gRPC: checks and translates, and leaves the work to `live` and `geofix.gallery`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from google.type.latlng_pb2 import LatLng
+from numpy.typing import NDArray
+
+from geofix.bundle import Bundle
+from geofix.errors import GeofixError, InvalidInput, Reason
+from geofix.gallery.layout import METRIC
+from geofix.gallery.search import Gallery, Hit
+from geofix.gallery.store import check_uri
+from geofix.limits import check_batch, limits_message
+from geofix.server import Service
+from geofix.v1 import retrieval_service_pb2 as pb
+from geofix.v1 import retrieval_service_pb2_grpc as rpc
+from geofix.v1 import types_pb2
+from geofix.vectors import unpack_vector
+from geofix.workers import WorkQueue
+from geofix_retrieval.live import LiveGallery
+from geofix_retrieval.settings import RetrievalSettings
+
+DEFAULT_K = 10
+MOST_K = 1000
+MOST_CELLS = 1024
+_MARGIN_S = 0.05
+"""Kept of a call's deadline for the answer's way back."""
+
+
+@dataclass(frozen=True)
+class _Query:
+    embedding: NDArray[np.float32]
+    cells: tuple[int, ...]
+    k: int
+
+
+class RetrievalService(Service, rpc.RetrievalServiceServicer):
+    """Serves the live gallery of one bundle; never loads one.
+
+    Raises:
+        ConfigurationError: GEOFIX_MILVUS_URI names nothing.
+    """
+
+    full_name = "geofix.v1.RetrievalService"
+
+    def __init__(self, settings: RetrievalSettings) -> None:
+        check_uri(settings.milvus_uri)
+        self._settings = settings
+        bundle = Bundle.describe(settings.bundle)
+        self._manifest = bundle.manifest
+        self._gallery = LiveGallery(bundle, settings.milvus_uri, settings.milvus_token.get_secret_value())
+        self._searching = WorkQueue("search", settings.search_threads, settings.max_queue)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the servicer to the server."""
+        rpc.add_RetrievalServiceServicer_to_server(self, server)
+
+    async def start(self) -> None:
+        """Nothing is loaded: `check` connects, and goes on trying."""
+
+    async def check(self) -> None:
+        """The alias exists, and its gallery belongs to the bundle."""
+        await asyncio.to_thread(self._gallery.refresh)
+
+    async def close(self) -> None:
+        """End the threads and close the database."""
+        self._searching.close()
+        await asyncio.to_thread(self._gallery.close)
+
+    async def Search(self, request: pb.SearchRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.SearchResponse:
+        """See the proto."""
+        check_batch(len(request.queries), self._settings.max_batch)
+        queries = [self._checked(index, query) for index, query in enumerate(request.queries)]
+        remaining = context.time_remaining()
+        seconds = self._settings.default_deadline_s if remaining is None else remaining
+        timeout_s = max(_MARGIN_S, min(seconds, self._settings.max_deadline_s) - _MARGIN_S)
+        name, found, elapsed_ms = await self._searching.run(self._search, request.gallery_version, queries, timeout_s)
+        return pb.SearchResponse(
+            results=[pb.SearchResult(neighbors=[_neighbor(hit) for hit in hits]) for hits in found],
+            gallery_version=name,
+            search_ms=elapsed_ms,
+        )
+
+    async def GetGalleryInfo(
+        self, request: pb.GetGalleryInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetGalleryInfoResponse:
+        """See the proto."""
+        gallery: Gallery = await self._searching.run(self._gallery.version, "")
+        info = gallery.info
+        return pb.GetGalleryInfoResponse(
+            gallery_version=info.name,
+            model_version=info.model_version,
+            images=info.images,
+            cells=info.cells,
+            embedding_dim=info.embedding_dim,
+            metric=METRIC,
+            partitions=info.partitions,
+            limits=limits_message(self._settings),
+        )
+
+    def _search(self, version: str, queries: Sequence[_Query], timeout_s: float) -> tuple[str, list[list[Hit]], float]:
+        gallery = self._gallery.version(version)
+        started = time.perf_counter()
+        found = [gallery.search(q.embedding, q.cells, q.k, timeout_s) for q in queries]
+        return gallery.info.name, found, (time.perf_counter() - started) * 1000
+
+    def _checked(self, index: int, query: pb.SearchQuery) -> _Query:
+        try:
+            if not 0 <= query.k <= MOST_K:
+                raise _option("k", f"k must be 1 to {MOST_K} (0 means {DEFAULT_K}), not {query.k}")
+            if len(query.cell_ids) > MOST_CELLS:
+                raise _option("cell_ids", f"{len(query.cell_ids)} cells; the limit is {MOST_CELLS}")
+            cells = tuple(query.cell_ids)
+            if any(not 0 <= cell < self._manifest.cell_count for cell in cells):
+                raise _option("cell_ids", f"cell ids must be 0 to {self._manifest.cell_count - 1}")
+            embedding = unpack_vector(
+                query.embedding, self._manifest.embedding_dim, Reason.EMBEDDING_INVALID, unit=True
+            )
+        except GeofixError as error:
+            error.metadata["index"] = str(index)
+            raise
+        return _Query(embedding, cells, query.k or DEFAULT_K)
+
+
+def _option(name: str, message: str) -> InvalidInput:
+    return InvalidInput(message, Reason.OPTION_INVALID, {"option": name})
+
+
+def _neighbor(hit: Hit) -> types_pb2.Neighbor:
+    return types_pb2.Neighbor(
+        id=hit.id,
+        location=LatLng(latitude=hit.lat, longitude=hit.lon),
+        cell_id=hit.cell_id,
+        similarity=hit.similarity,
+        picture=hit.picture,
+        attribution=hit.attribution,
+    )

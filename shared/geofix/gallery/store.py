@@ -1,0 +1,180 @@
+"""A connection to Milvus: a server, or the directory of an embedded Milvus Lite. Every failure is an error of geofix's."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from geofix.errors import ConfigurationError, MismatchError, Reason, Unavailable
+from geofix.gallery.layout import GalleryInfo
+
+log = logging.getLogger("geofix.gallery")
+
+CALL_TIMEOUT_S = 10.0
+"""For calls on metadata and searches. Without one, pymilvus tries 75 times before it gives up."""
+CONNECT_TIMEOUT_S = 5.0
+
+_SCHEMES = ("http", "https", "tcp", "unix")
+
+
+def is_server(uri: str) -> bool:
+    """Whether a URI names a server rather than a Milvus Lite directory."""
+    return urlsplit(uri).scheme in _SCHEMES
+
+
+def redacted(uri: str) -> str:
+    """The URI without user, password and query."""
+    return re.sub(r"\?.*$", "", re.sub(r"//[^/@]*@", "//", uri)) if is_server(uri) else uri
+
+
+def check_uri(uri: str) -> None:
+    """Refuse what is neither a server's address nor an existing directory, so that a typo never makes a private empty database.
+
+    Raises:
+        ConfigurationError: naming the setting.
+    """
+    if not is_server(uri) and not Path(uri).is_dir():
+        raise ConfigurationError(
+            f"GEOFIX_MILVUS_URI: {redacted(uri)} is neither a server's address (http://host:19530, https://...) nor an "
+            "existing Milvus Lite directory; `geofix up` makes such a directory and loads the gallery"
+        )
+
+
+class Store:
+    """An open connection. Calls block; they are safe from several threads.
+
+    Args:
+        uri: a server's address, or a Milvus Lite directory, which is then owned by this process until `close`.
+        token: the server's token or `user:password`.
+        create: make the Milvus Lite directory if it is absent.
+
+    Raises:
+        Unavailable: GALLERY_UNAVAILABLE; the server cannot be reached, or the directory is open in another process.
+        ConfigurationError: see `check_uri`.
+    """
+
+    def __init__(self, uri: str, token: str = "", *, create: bool = False) -> None:
+        self.name = redacted(uri)
+        self.embedded = not is_server(uri)
+        self._lite: tuple[Any, Any] | None = None
+        if not (create and self.embedded):
+            check_uri(uri)
+        _quieten()
+        from pymilvus import MilvusClient
+
+        try:
+            address = self._open_lite(Path(uri)) if self.embedded else uri
+            with self.errors():
+                # Dedicated: a shared one could be a closed connection to an earlier server on the same port.
+                self.client = MilvusClient(address, token=token, timeout=CONNECT_TIMEOUT_S, dedicated=True)
+        except Exception:
+            self._close_lite()
+            raise
+
+    def _open_lite(self, directory: Path) -> str:
+        try:
+            from milvus_lite.adapter.grpc.server import start_server_in_thread
+            from milvus_lite.exceptions import DataDirLockedError, MilvusLiteError
+        except ImportError as error:
+            raise ConfigurationError(f"{directory} needs Milvus Lite: pip install 'geofix[up]'") from error
+        try:
+            server, database, port = start_server_in_thread(str(directory), "127.0.0.1", 0)
+        except DataDirLockedError as error:
+            raise Unavailable(
+                f"the Milvus Lite directory {directory} is open in another process: stop that one (a `geofix up` keeps "
+                "it open while it runs), or use another directory",
+                Reason.GALLERY_UNAVAILABLE,
+            ) from error
+        except (MilvusLiteError, OSError, ValueError) as error:
+            raise Unavailable(
+                f"the Milvus Lite directory {directory} cannot be opened ({error}): delete it, and `geofix up` loads "
+                "the gallery again",
+                Reason.GALLERY_UNAVAILABLE,
+            ) from error
+        self._lite = (server, database)
+        return f"http://127.0.0.1:{port}"
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn pymilvus's and gRPC's exceptions into `Unavailable` with reason GALLERY_UNAVAILABLE."""
+        import grpc
+        from pymilvus import MilvusException
+
+        try:
+            yield
+        except (MilvusException, grpc.RpcError, OSError) as error:
+            detail = error.message if isinstance(error, MilvusException) else type(error).__name__
+            log.warning("Milvus at %s: %s", self.name, detail)
+            raise Unavailable(
+                f"the vector database at {self.name} cannot be reached or refused the call",
+                Reason.GALLERY_UNAVAILABLE,
+            ) from error
+
+    def resolve(self, alias: str) -> str | None:
+        """The collection that an alias names, or None where the alias does not exist."""
+        with self.errors():
+            if not self.client.has_collection(alias, timeout=CALL_TIMEOUT_S):
+                return None
+            return str(self.client.describe_alias(alias, timeout=CALL_TIMEOUT_S)["collection_name"])
+
+    def describe(self, collection: str) -> GalleryInfo | None:
+        """What a collection says about itself, or None where it does not exist.
+
+        Raises:
+            MismatchError: GALLERY_INVALID; it is not a gallery of ours.
+        """
+        with self.errors():
+            if not self.client.has_collection(collection, timeout=CALL_TIMEOUT_S):
+                return None
+            found = self.client.describe_collection(collection, timeout=CALL_TIMEOUT_S)
+        return GalleryInfo.from_properties(collection, found.get("properties") or {})
+
+    def describe_or_none(self, collection: str) -> GalleryInfo | None:
+        """As `describe`, but None also for what is not a gallery of ours."""
+        try:
+            return self.describe(collection)
+        except MismatchError:
+            return None
+
+    def load(self, collection: str) -> None:
+        """Bring a collection into the memory of Milvus; nothing happens if it is there."""
+        with self.errors():
+            self.client.load_collection(collection, timeout=600.0)
+
+    def count(self, collection: str) -> int:
+        """Rows of a loaded collection, all of them counted (consistency Strong)."""
+        with self.errors():
+            rows = self.client.query(
+                collection, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=60.0
+            )
+            return int(rows[0]["count(*)"])
+
+    def close(self) -> None:
+        """Close the connection, and an embedded database with it."""
+        with contextlib.suppress(Exception):  # a connection that is broken already is closed enough
+            self.client.close()
+        self._close_lite()
+
+    def _close_lite(self) -> None:
+        if self._lite is not None:
+            server, database = self._lite
+            self._lite = None
+            server.stop(grace=2).wait()
+            database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _quieten() -> None:
+    """Silence pymilvus's log, which prints a traceback for every failed call that we answer for, and Milvus Lite's."""
+    for name in ("pymilvus", "milvus_lite"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
