@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
+
 from geofix.bundle import Bundle
 from geofix.errors import ConfigurationError, GeofixError, MismatchError, NotFound, Reason, Unavailable
 from geofix.gallery.layout import GalleryInfo
@@ -35,7 +37,6 @@ class LiveGallery:
         """
         with self._lock:
             try:
-                self._live = None
                 store = self._connect()
                 alias = self._bundle.gallery_alias
                 name = store.resolve(alias)
@@ -47,9 +48,14 @@ class LiveGallery:
                     )
                 gallery = self._open(store, name)
                 self._live = name
+                self._forget_dropped(store)
                 return gallery
             except ConfigurationError as error:  # the directory was there when the process started
+                self._live = None
                 raise Unavailable(error.message, Reason.GALLERY_UNAVAILABLE) from error
+            except GeofixError:
+                self._live = None
+                raise
 
     def version(self, name: str) -> Gallery:
         """The gallery of a version, or with an empty name the live one, as last seen.
@@ -58,10 +64,10 @@ class LiveGallery:
             NotFound: GALLERY_NOT_FOUND; no such version of this bundle's gallery.
             GeofixError: as `refresh`.
         """
-        with self._lock:
-            wanted = name or self._live
-            if wanted is not None and (wanted == self._live or wanted in self._opened):
-                return self._opened[wanted]
+        # Without the lock: a search must not wait for a look at the alias that takes its time.
+        known = self._opened.get(name or self._live or "")
+        if known is not None:
+            return known
         if not name:
             return self.refresh()
         if not name.startswith(f"{self._bundle.gallery_alias}_"):
@@ -78,6 +84,11 @@ class LiveGallery:
                 self._store.close()
                 self._store = None
 
+    def _forget_dropped(self, store: Store) -> None:
+        for name in [name for name in self._opened if name != self._live]:
+            if store.describe_or_none(name) is None:
+                del self._opened[name]
+
     def _connect(self) -> Store:
         if self._store is None:
             self._store = Store(self._uri, self._token)
@@ -90,17 +101,20 @@ class LiveGallery:
             raise _not_found(name)
         self._check(info)
         known = self._opened.get(name)
-        if known is not None and known.info == info:
+        if known is not None and known.info == info and store.is_loaded(name):
             return known
-        if known is None:
-            store.load(name)
-            counted = store.count(name)
-            if counted != info.images:
-                raise Unavailable(
-                    f"{name} holds {counted} of {info.images} images: load the bundle's gallery again",
-                    Reason.GALLERY_UNAVAILABLE,
-                )
-        gallery = self._opened[name] = Gallery(store, info)
+        store.load(name)
+        counted = store.count(name)
+        if counted != info.images:
+            raise Unavailable(
+                f"{name} holds {counted} of {info.images} images: load the bundle's gallery again",
+                Reason.GALLERY_UNAVAILABLE,
+            )
+        gallery = Gallery(store, info)
+        if store.embedded:
+            # Milvus Lite builds what it searches with at the first search; better here than in the first request.
+            gallery.search(np.eye(1, info.embedding_dim, dtype=np.float32)[0], (), 1)
+        self._opened[name] = gallery
         return gallery
 
     def _check(self, info: GalleryInfo) -> None:

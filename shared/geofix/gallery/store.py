@@ -146,6 +146,14 @@ class Store:
         with self.errors():
             self.client.load_collection(collection, timeout=600.0)
 
+    def is_loaded(self, collection: str) -> bool:
+        """Whether a collection is in the memory of Milvus; a server that was started again may have let it go."""
+        from pymilvus.client.types import LoadState
+
+        with self.errors():
+            found = self.client.get_load_state(collection, timeout=CALL_TIMEOUT_S)
+        return bool(found["state"] == LoadState.Loaded)
+
     def count(self, collection: str) -> int:
         """Rows of a loaded collection, all of them counted (consistency Strong)."""
         with self.errors():
@@ -175,6 +183,9 @@ class Store:
 
 
 def _quieten() -> None:
-    """Silence pymilvus's log, which prints a traceback for every failed call that we answer for, and Milvus Lite's."""
-    for name in ("pymilvus", "milvus_lite"):
+    """Silence pymilvus, which logs a traceback for every failed call that we answer for, and Milvus Lite with what it uses.
+
+    The only synchronous gRPC server in a process of ours is Milvus Lite's; it logs each optional method that it lacks.
+    """
+    for name in ("pymilvus", "milvus_lite", "faiss", "grpc._server"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

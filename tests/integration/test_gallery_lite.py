@@ -1,0 +1,327 @@
+"""The gallery on a real Milvus Lite directory: loading, repair, and exactness against numpy."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from bundle_factory import EMBEDDING_DIM, make_bundle
+from geofix import bundle as files
+from geofix.bundle import Bundle, write_manifest
+from geofix.errors import ConfigurationError, MismatchError, Reason, Unavailable
+from geofix.gallery.layout import GalleryInfo, partition_count, partition_name, schema
+from geofix.gallery.loader import load_bundle_gallery
+from geofix.gallery.search import Gallery, Hit
+from geofix.gallery.store import Store, redacted
+from geofix.local import ExactGallery
+
+HOT, TINY, EMPTY, SAME_PARTITION = 7, 3, 11, 71
+"""Cells of the skewed gallery; 71 shares its partition with 7."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def loaded(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
+    directory = tmp_path_factory.mktemp("lite") / "milvus.db"
+    info = load_bundle_gallery(bundle, str(directory))
+    with Store(str(directory)) as store:
+        store.load(info.name)
+        yield Gallery(store, info)
+
+
+@pytest.fixture(scope="module")
+def skewed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gallery, ExactGallery]]:
+    """A gallery with a hot cell, a tiny one and an empty one."""
+    bundle = with_gallery(make_bundle(tmp_path_factory.mktemp("skewed")), skewed_table())
+    directory = tmp_path_factory.mktemp("lite") / "milvus.db"
+    info = load_bundle_gallery(bundle, str(directory))
+    with Store(str(directory)) as store:
+        store.load(info.name)
+        yield Gallery(store, info), ExactGallery(bundle)
+
+
+def unit(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
+    values = rng.normal(size=(rows, EMBEDDING_DIM)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return values
+
+
+def skewed_table() -> pa.Table:
+    rng = np.random.default_rng(5)
+    cells = np.concatenate(
+        [np.full(6000, HOT), np.full(2, TINY), np.full(300, SAME_PARTITION), rng.choice([12, 13, 14], size=700)]
+    )
+    rng.shuffle(cells)
+    embedding = unit(rng, len(cells)).astype(np.float16)
+    embedding[-40:] = embedding[-1]  # twins: equal similarities
+    cells[-40:] = HOT
+    return table_of(embedding, cells)
+
+
+def table_of(embedding: NDArray[np.float16], cells: NDArray[np.int64]) -> pa.Table:
+    rows = len(cells)
+    return pa.table(
+        {
+            "id": [f"{row * 7919 % 100_003:08x}" for row in range(rows)],
+            "lat": np.linspace(-80, 80, rows),
+            "lon": np.linspace(-180, 180, rows),
+            "cell_id": pa.array(cells, pa.int32()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel(), pa.float16()), EMBEDDING_DIM),
+            "picture": [f"https://example.org/é/{row}.jpg" for row in range(rows)],
+            "attribution": [None] * rows,
+        }
+    )
+
+
+def with_gallery(bundle: Bundle, table: pa.Table) -> Bundle:
+    """The bundle with another gallery and room for 100 cells; nothing here reads its cells."""
+    pq.write_table(table, bundle.path(files.GALLERY))
+    return rewritten(bundle, cell_count=100)
+
+
+def rewritten(bundle: Bundle, **changes: object) -> Bundle:
+    fields = bundle.manifest.model_dump(exclude={"format", "version", "files"})
+    write_manifest(bundle.directory, **{**fields, **changes})
+    return Bundle.load(bundle.directory)
+
+
+def assert_exact(
+    hits: list[Hit], exact: ExactGallery, query: NDArray[np.float32], cells: tuple[int, ...], k: int
+) -> None:
+    inside = np.flatnonzero(np.isin(exact.cell_id, cells)) if cells else np.arange(len(exact.cell_id))
+    similarity = exact.embedding[inside] @ query
+    expected = np.sort(similarity)[::-1][:k]
+    assert len(hits) == min(k, len(inside))
+    np.testing.assert_allclose([hit.similarity for hit in hits], expected, atol=1e-5)
+    assert all(not cells or hit.cell_id in cells for hit in hits)
+    assert len({hit.id for hit in hits}) == len(hits)
+    assert hits == sorted(hits, key=lambda hit: (-hit.similarity, hit.id))
+
+
+@pytest.mark.parametrize("k", [1, 10, 1000])
+@pytest.mark.parametrize(
+    "cells",
+    [(HOT,), (TINY,), (EMPTY,), (HOT, SAME_PARTITION), (TINY, EMPTY, 12, 13), tuple(range(100)), (12, 12), ()],
+    ids=["hot", "tiny", "empty", "one partition", "several", "all cells", "twice", "whole gallery"],
+)
+def test_recall_is_one(skewed: tuple[Gallery, ExactGallery], cells: tuple[int, ...], k: int) -> None:
+    gallery, exact = skewed
+    for query in unit(np.random.default_rng(1), 3):
+        assert_exact(gallery.search(query, cells, k), exact, query, cells, k)
+
+
+def test_twins_come_in_the_order_of_their_ids(skewed: tuple[Gallery, ExactGallery]) -> None:
+    gallery, exact = skewed
+    query = exact.embedding[-1] / np.linalg.norm(exact.embedding[-1])
+    hits = gallery.search(query.astype(np.float32), (HOT,), 40)
+    assert [hit.id for hit in hits] == sorted(exact.ids[-40:])
+
+
+def test_a_hit_carries_what_the_file_says(loaded: Gallery, bundle: Bundle) -> None:
+    row = pq.read_table(bundle.path(files.GALLERY)).slice(17, 1).to_pylist()[0]
+    query = np.asarray(row["embedding"], np.float32)
+    hit = loaded.search(query / np.linalg.norm(query), (row["cell_id"],), 1)[0]
+    assert (hit.id, hit.cell_id, hit.lat, hit.lon) == (row["id"], row["cell_id"], row["lat"], row["lon"])
+    assert (hit.picture, hit.attribution) == (row["picture"], row["attribution"])
+
+
+def test_text_beyond_ascii_and_absent_text_survive(skewed: tuple[Gallery, ExactGallery]) -> None:
+    hit = skewed[0].search(unit(np.random.default_rng(2), 1)[0], (), 1)[0]
+    assert hit.picture.startswith("https://example.org/é/")
+    assert hit.attribution == ""
+
+
+def test_the_collection_says_what_it_holds(loaded: Gallery, bundle: Bundle) -> None:
+    exact = ExactGallery(bundle)
+    assert loaded.info == GalleryInfo(
+        name=bundle.gallery_version,
+        model_version=bundle.version,
+        images=500,
+        cells=len(set(exact.cell_id.tolist())),
+        embedding_dim=EMBEDDING_DIM,
+        partitions=64,
+    )
+
+
+def test_loading_again_does_nothing(bundle: Bundle, tmp_path: Path) -> None:
+    uri = str(tmp_path / "milvus.db")
+    steps: list[tuple[int, int]] = []
+    first = load_bundle_gallery(bundle, uri, lambda done, total: steps.append((done, total)))
+    assert steps[0] == (0, 500)
+    assert steps[-1] == (500, 500)
+    steps.clear()
+    assert load_bundle_gallery(bundle, uri, lambda done, total: steps.append((done, total))) == first
+    assert steps == []
+
+
+def test_a_new_version_takes_the_alias_and_the_old_stays(tmp_path: Path) -> None:
+    uri = str(tmp_path / "milvus.db")
+    old, new = (make_bundle(tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    load_bundle_gallery(old, uri)
+    load_bundle_gallery(new, uri)
+    with Store(uri) as store:
+        assert store.resolve(new.gallery_alias) == new.gallery_version
+        assert store.describe(old.gallery_version) is not None
+
+
+def test_the_same_gallery_in_a_changed_bundle_is_not_loaded_twice(tmp_path: Path) -> None:
+    uri = str(tmp_path / "milvus.db")
+    bundle = make_bundle(tmp_path / "bundle")
+    load_bundle_gallery(bundle, uri)
+    changed = rewritten(bundle, description="another")
+    assert changed.version != bundle.version
+    steps: list[int] = []
+    info = load_bundle_gallery(changed, uri, lambda done, _total: steps.append(done))
+    assert (info.name, info.model_version, steps) == (bundle.gallery_version, changed.version, [])
+    with Store(uri) as store:
+        assert store.describe(info.name) == info
+
+
+def test_a_half_filled_collection_is_loaded_anew(bundle: Bundle, tmp_path: Path) -> None:
+    uri = str(tmp_path / "milvus.db")
+    name = bundle.gallery_version
+    info = GalleryInfo(name, bundle.version, 500, 29, EMBEDDING_DIM, 64)
+    with Store(uri, create=True) as store:  # what a loader that died in the middle leaves
+        store.client.create_collection(name, schema=schema(EMBEDDING_DIM), properties=info.properties())
+        store.client.create_partition(name, "p0")
+    assert load_bundle_gallery(bundle, uri).images == 500
+    with Store(uri) as store:
+        assert store.resolve(bundle.gallery_alias) == name
+        store.load(name)
+        assert store.count(name) == 500
+
+
+def test_a_live_collection_that_lost_rows_is_loaded_anew(bundle: Bundle, tmp_path: Path) -> None:
+    uri = str(tmp_path / "milvus.db")
+    info = load_bundle_gallery(bundle, uri)
+    with Store(uri) as store:
+        store.load(info.name)
+        store.client.delete(info.name, filter="lat > 0")
+    load_bundle_gallery(bundle, uri)
+    with Store(uri) as store:
+        store.load(info.name)
+        assert store.count(info.name) == 500
+
+
+_LOAD = """
+import sys
+from geofix.bundle import Bundle
+from geofix.gallery.loader import load_bundle_gallery
+load_bundle_gallery(Bundle.load(sys.argv[1]), sys.argv[2], lambda done, total: print(done, flush=True))
+"""
+
+
+@pytest.mark.parametrize("rows", [0, 300, 500])
+def test_killed_in_the_middle_the_next_load_repairs(bundle: Bundle, tmp_path: Path, rows: int) -> None:
+    uri = str(tmp_path / "milvus.db")
+    command = [sys.executable, "-c", _LOAD, str(bundle.directory), uri]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= rows:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+    assert process.returncode == -signal.SIGKILL
+    assert load_bundle_gallery(bundle, uri).images == 500
+    with Store(uri) as store:
+        assert store.resolve(bundle.gallery_alias) == bundle.gallery_version
+        store.load(bundle.gallery_version)
+        query = unit(np.random.default_rng(3), 1)[0]
+        hits = Gallery(store, load_info(store, bundle)).search(query, (), 10)
+        assert_exact(hits, ExactGallery(bundle), query, (), 10)
+
+
+def load_info(store: Store, bundle: Bundle) -> GalleryInfo:
+    info = store.describe(bundle.gallery_version)
+    assert info is not None
+    return info
+
+
+def test_a_locked_directory_says_so(bundle: Bundle, loaded: Gallery) -> None:
+    with pytest.raises(Unavailable, match="open in another process") as caught:
+        load_bundle_gallery(bundle, loaded._store.name)
+    assert caught.value.reason is Reason.GALLERY_UNAVAILABLE
+
+
+def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="GEOFIX_MILVUS_URI"):
+        Store(str(tmp_path / "typo"))
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password(bundle: Bundle) -> None:
+    started = time.monotonic()
+    with pytest.raises(Unavailable) as caught:
+        load_bundle_gallery(bundle, "http://user:secret@127.0.0.1:1/?token=secret")
+    assert caught.value.reason is Reason.GALLERY_UNAVAILABLE
+    assert "127.0.0.1:1" in caught.value.message
+    assert "secret" not in caught.value.message
+    assert time.monotonic() - started < 10
+
+
+def test_redacted_leaves_paths_alone() -> None:
+    assert redacted("/data/a@b?c") == "/data/a@b?c"
+    assert redacted("https://u:p@host:19530/db?x=1") == "https://host:19530/db"
+
+
+def damaged(table: pa.Table, what: str) -> pa.Table:
+    columns = {name: table[name].to_pylist() for name in table.column_names}
+    match what:
+        case "an id is repeated":
+            columns["id"][1] = columns["id"][0]
+        case "ids must have":
+            columns["id"][1] = "é" * 40
+        case "cells":
+            columns["cell_id"][1] = 100
+        case "unit vector":
+            columns["embedding"][1] = [0.5] * EMBEDDING_DIM
+        case "degrees":
+            columns["lat"][1] = 90.5
+        case "take more than":
+            columns["picture"][1] = "x" * 5000
+    return pa.table(columns, schema=table.schema)
+
+
+@pytest.mark.parametrize(
+    "what", ["an id is repeated", "ids must have", "cells", "unit vector", "degrees", "take more than"]
+)
+def test_a_row_that_cannot_be_right_is_refused(tmp_path: Path, what: str) -> None:
+    rng = np.random.default_rng(0)
+    table = table_of(unit(rng, 20).astype(np.float16), rng.integers(0, 100, 20))
+    bundle = with_gallery(make_bundle(tmp_path / "bundle"), damaged(table, what))
+    with pytest.raises(MismatchError, match=what) as caught:
+        load_bundle_gallery(bundle, str(tmp_path / "milvus.db"))
+    assert caught.value.reason is Reason.GALLERY_INVALID
+    with Store(str(tmp_path / "milvus.db")) as store:
+        assert store.resolve(bundle.gallery_alias) is None
+
+
+def test_a_collection_of_something_else_is_no_gallery() -> None:
+    with pytest.raises(MismatchError, match="gallery format"):
+        GalleryInfo.from_properties("other", {"collection.ttl.seconds": "5"})
+    with pytest.raises(MismatchError, match="does not say"):
+        GalleryInfo.from_properties("other", {"geofix.format": "1", "geofix.images": "many"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "partitions"), [(1, 64), (40_000, 64), (640_001, 128), (2_500_000, 256), (10_000_000, 1024), (10**8, 1024)]
+)
+def test_partitions_follow_the_rows(rows: int, partitions: int) -> None:
+    assert partition_count(rows) == partitions
+    assert json.dumps(partition_name(partitions + 5, partitions)) == '"p5"'
