@@ -86,7 +86,7 @@ class LiveGallery:
 
     def _forget_dropped(self, store: Store) -> None:
         for name in [name for name in self._opened if name != self._live]:
-            if store.describe_or_none(name) is None:
+            if store.describe_or_none(name) is None or not store.is_loaded(name):
                 del self._opened[name]
 
     def _connect(self) -> Store:

@@ -29,7 +29,7 @@ class DataDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path.absolute()
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:

