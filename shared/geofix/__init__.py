@@ -1,3 +1,58 @@
-"""geofix: find out where on Earth an image was taken, and how sure that is."""
+"""geofix: find out where on Earth an image was taken, and how sure that is.
+
+The client's names are imported on first use, so that `import geofix` costs nothing to a service that needs none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geofix.client import AsyncClient, Client, LocateOptions, Location, ServiceInfo
+    from geofix.errors import (
+        ConfigurationError,
+        DeadlineExceeded,
+        GeofixError,
+        InternalError,
+        InvalidInput,
+        MismatchError,
+        NotFound,
+        Overloaded,
+        Reason,
+        Unavailable,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ConfigurationError",
+    "DeadlineExceeded",
+    "GeofixError",
+    "InternalError",
+    "InvalidInput",
+    "LocateOptions",
+    "Location",
+    "MismatchError",
+    "NotFound",
+    "Overloaded",
+    "Reason",
+    "ServiceInfo",
+    "Unavailable",
+    "__version__",
+]
+
+_CLIENT = {"AsyncClient", "Client", "LocateOptions", "Location", "ServiceInfo"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module("geofix.client" if name in _CLIENT else "geofix.errors")
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

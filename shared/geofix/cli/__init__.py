@@ -1,0 +1,18 @@
+"""The `geofix` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command; exit codes: 0 all done, 1 something failed, 2 usage, 130 Ctrl-C."""
+    # gRPC's own log lines would stand between ours; errors reach people as exceptions.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        from geofix.cli.app import app
+
+        app()
+    except KeyboardInterrupt:  # while modules are still being imported; later Typer itself exits 130
+        sys.exit(130)

@@ -1,0 +1,19 @@
+"""The public client of a geofix gateway: `Client` blocks, `AsyncClient` is awaited; both hand out `Location`."""
+
+from geofix.client.aio import AsyncClient
+from geofix.client.location import Alternative, Cell, Location, Neighbor, ServiceInfo, Timing
+from geofix.client.requests import DEFAULT_ADDRESS, LocateOptions
+from geofix.client.sync import Client
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "Alternative",
+    "AsyncClient",
+    "Cell",
+    "Client",
+    "LocateOptions",
+    "Location",
+    "Neighbor",
+    "ServiceInfo",
+    "Timing",
+]

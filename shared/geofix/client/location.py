@@ -1,0 +1,213 @@
+"""What the client hands out: an answer as plain, immutable Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from geofix.v1 import geolocation_service_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A place that a cluster of neighbours supports.
+
+    Attributes:
+        lat: degrees.
+        lon: degrees.
+        weight: sum of the posterior weights of its neighbours, 0 to 1.
+        neighbors: how many neighbours lie in it.
+    """
+
+    lat: float
+    lon: float
+    weight: float
+    neighbors: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the Earth as the classifier weighs it for the image.
+
+    Attributes:
+        cell_id: row number in the bundle.
+        log_weight: natural logarithm of its mixture weight.
+        lat: of the component's mean, degrees.
+        lon: of the component's mean, degrees.
+        kappa: the component's concentration, natural scale.
+        s2_tokens: the S2 cells that make it up.
+    """
+
+    cell_id: int
+    log_weight: float
+    lat: float
+    lon: float
+    kappa: float
+    s2_tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A gallery image near the query.
+
+    Attributes:
+        id: content hash, hex.
+        lat: where it was taken, degrees.
+        lon: where it was taken, degrees.
+        cell_id: the cell that it belongs to.
+        similarity: cosine of the embeddings, -1 to 1.
+        weight: its part in the answer, 0 to 1.
+        alternative: position of its cluster among all alternatives, from 0; -1 if it belongs to none.
+        picture: where its picture is; empty if unknown.
+        attribution: whom to credit for it; empty if unknown.
+    """
+
+    id: str
+    lat: float
+    lon: float
+    cell_id: int
+    similarity: float
+    weight: float
+    alternative: int
+    picture: str
+    attribution: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds that the platform spent, in all and by stage; stages that did not run are 0."""
+
+    total_ms: float = 0.0
+    cache_ms: float = 0.0
+    classify_ms: float = 0.0
+    embed_ms: float = 0.0
+    search_ms: float = 0.0
+    aggregate_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where an image was taken, how sure that is, and the evidence.
+
+    Attributes:
+        lat: the estimate, degrees; a mere guess where `localizable` is false.
+        lon: the estimate, degrees.
+        localizable: whether the image is of the kind that the model can place.
+        method: where the estimate came from: "cell_search", "gallery_search" or "cell_mean".
+        strategy: how it was made: "posterior", "swc", "classification" or "retrieval".
+        radii: probability -> radius in metres within which the truth lies with it; empty where there are none.
+        calibrated: whether radii were fitted for this model, gallery and strategy.
+        alternatives: places that the evidence supports, the best supported first.
+        cells: the best cells, the heaviest first.
+        neighbors: the best neighbours, the most similar first.
+        neighbors_used: how many neighbours the estimate was made from.
+        model_version: `<bundle>@<content hash>`.
+        gallery_version: the gallery that was searched; empty if none was.
+        cached: whether the answer came from the cache.
+        timing: where the platform's time went.
+    """
+
+    lat: float
+    lon: float
+    localizable: bool
+    method: str
+    strategy: str
+    radii: Mapping[float, float] = field(default_factory=dict)
+    calibrated: bool = False
+    alternatives: tuple[Alternative, ...] = ()
+    cells: tuple[Cell, ...] = ()
+    neighbors: tuple[Neighbor, ...] = ()
+    neighbors_used: int = 0
+    model_version: str = ""
+    gallery_version: str = ""
+    cached: bool = False
+    timing: Timing = Timing()
+
+    def radius_m(self, probability: float) -> float | None:
+        """The radius in metres for a probability that was asked for, or None."""
+        return self.radii.get(probability)
+
+
+@dataclass(frozen=True)
+class ServiceInfo:
+    """What a deployment serves.
+
+    Attributes:
+        model_version: `<bundle>@<content hash>`.
+        gallery_version: the live gallery.
+        feature_dim: values of a feature, for `locate_feature`.
+        calibrated: whether the default strategy's answers carry radii.
+        max_image_bytes: most bytes of an image.
+        max_image_pixels: most pixels of an image.
+        max_batch: most images of one batch.
+    """
+
+    model_version: str
+    gallery_version: str
+    feature_dim: int
+    calibrated: bool
+    max_image_bytes: int
+    max_image_pixels: int
+    max_batch: int
+
+
+def read_location(response: pb.LocateResponse) -> Location:
+    """The answer in a response."""
+    timing = response.timing
+    return Location(
+        lat=response.location.latitude,
+        lon=response.location.longitude,
+        localizable=response.localizable,
+        method=pb.Method.Name(response.method).removeprefix("METHOD_").lower(),
+        strategy=pb.Strategy.Name(response.strategy).removeprefix("STRATEGY_").lower(),
+        radii={radius.probability: radius.radius_m for radius in response.radii},
+        calibrated=response.calibration_status == pb.CALIBRATION_STATUS_CALIBRATED,
+        alternatives=tuple(
+            Alternative(a.location.latitude, a.location.longitude, a.weight, a.neighbors) for a in response.alternatives
+        ),
+        cells=tuple(
+            Cell(c.cell_id, c.log_weight, c.mean.latitude, c.mean.longitude, c.kappa, tuple(c.s2_tokens))
+            for c in response.cells
+        ),
+        neighbors=tuple(_neighbor(n) for n in response.neighbors),
+        neighbors_used=response.neighbors_used,
+        model_version=response.model_version,
+        gallery_version=response.gallery_version,
+        cached=response.cached,
+        timing=Timing(
+            timing.total_ms,
+            timing.cache_ms,
+            timing.classify_ms,
+            timing.embed_ms,
+            timing.search_ms,
+            timing.aggregate_ms,
+        ),
+    )
+
+
+def read_info(response: pb.GetServiceInfoResponse) -> ServiceInfo:
+    """What a deployment says of itself."""
+    return ServiceInfo(
+        model_version=response.model_version,
+        gallery_version=response.gallery_version,
+        feature_dim=response.feature_dim,
+        calibrated=response.calibration_status == pb.CALIBRATION_STATUS_CALIBRATED,
+        max_image_bytes=response.limits.max_image_bytes,
+        max_image_pixels=response.limits.max_image_pixels,
+        max_batch=response.limits.max_batch,
+    )
+
+
+def _neighbor(weighted: pb.WeightedNeighbor) -> Neighbor:
+    found = weighted.neighbor
+    return Neighbor(
+        found.id,
+        found.location.latitude,
+        found.location.longitude,
+        found.cell_id,
+        found.similarity,
+        weighted.weight,
+        weighted.alternative,
+        found.picture,
+        found.attribution,
+    )

@@ -1,0 +1,97 @@
+"""From Python arguments to the contract's requests, and from failed calls to exceptions: shared by both clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from geofix.errors import GeofixError, InvalidInput, Reason, Unavailable
+from geofix.v1 import geolocation_service_pb2 as pb
+from geofix.v1 import types_pb2
+from geofix.wire import error_from_rpc, error_from_status
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LocateOptions:
+    """How to answer; None leaves the choice to the server (its defaults are the ones to start with).
+
+    Attributes:
+        strategy: "posterior" (the default, the only calibrated one), "swc", "classification" or "retrieval".
+        probabilities: 0.5 to 0.95, at most 16, whose radii are wanted; None: 0.5 and 0.9.
+        max_alternatives: most alternatives to return, 0 to 100.
+        max_cells: most cells to return, 0 to 64.
+        max_neighbors: most neighbours to return, 0 to 1000.
+        bypass_cache: compute the answer even where it is cached, and do not cache it.
+    """
+
+    strategy: str | None = None
+    probabilities: Sequence[float] | None = None
+    max_alternatives: int | None = None
+    max_cells: int | None = None
+    max_neighbors: int | None = None
+    bypass_cache: bool = False
+
+    def message(self) -> pb.LocateOptions:
+        """The contract's message.
+
+        Raises:
+            InvalidInput: a strategy of no such name, or a number that the contract cannot carry.
+        """
+        strategies = dict(pb.Strategy.items())
+        strategy = strategies.get(f"STRATEGY_{(self.strategy or 'unspecified').upper()}")
+        if strategy is None:
+            known = ", ".join(name.removeprefix("STRATEGY_").lower() for name in list(strategies)[1:])
+            message = f"there is no strategy {self.strategy!r}; choose one of {known}"
+            raise InvalidInput(message, Reason.OPTION_INVALID, {"option": "strategy"})
+        try:
+            return pb.LocateOptions(
+                strategy=strategy,
+                radius_probabilities=self.probabilities or (),
+                max_neighbors=self.max_neighbors,
+                max_cells=self.max_cells,
+                max_alternatives=self.max_alternatives,
+                bypass_cache=self.bypass_cache,
+            )
+        except (ValueError, TypeError) as error:
+            raise InvalidInput(f"an option is out of its range: {error}", Reason.OPTION_INVALID) from error
+
+
+def image_request(data: bytes, options: LocateOptions) -> pb.LocateRequest:
+    """A request with the bytes of an image file."""
+    return pb.LocateRequest(source=types_pb2.ImageSource(image=bytes(data)), options=options.message())
+
+
+def feature_request(feature: bytes, options: LocateOptions) -> pb.LocateRequest:
+    """A request with a backbone feature as little-endian float32."""
+    return pb.LocateRequest(source=types_pb2.ImageSource(feature=bytes(feature)), options=options.message())
+
+
+def batch_request(images: Iterable[bytes], options: LocateOptions) -> pb.BatchLocateRequest:
+    """A request with several images."""
+    sources = [types_pb2.ImageSource(image=bytes(data)) for data in images]
+    return pb.BatchLocateRequest(sources=sources, options=options.message())
+
+
+def batch_error(result: pb.BatchLocateResult) -> GeofixError:
+    """The error of one image of a batch."""
+    known = error_from_status(result.error)
+    return known if known is not None else GeofixError(result.error.message)
+
+
+def error_of_call(error: grpc.RpcError, address: str) -> GeofixError:
+    """The exception behind a failed call of the gateway at `address`."""
+    service = f"geofix at {address}"
+    known = error_from_rpc(error, service)
+    # Only where the platform itself said nothing: an ErrorInfo of SERVICE_UNAVAILABLE names the service behind the gateway.
+    if isinstance(known, Unavailable) and known.metadata.get("service") == service:
+        return Unavailable(
+            f"{service} cannot be reached: start it with `geofix up`, or name another server",
+            known.reason,
+            known.metadata,
+        )
+    return known

@@ -1,0 +1,132 @@
+"""How good answers are: accuracy within distances, GeoScore, and whether the radii hold what they say. Pure.
+
+A failed image is a miss at half the Earth's circumference, never absent. A not-localizable answer counts with its best guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from geofix.geo import FloatArray, haversine_km
+
+WITHIN_KM = (1, 25, 200, 750, 2500)
+"""Street, city, region, country, continent (Hays and Efros 2008)."""
+FAILED_KM = 20_015.0
+"""The error of an image without an answer: half the Earth's circumference."""
+GEOSCORE_KM = 1492.7
+"""Decay of GeoScore, 5000 · exp(−d / 1492.7 km) (OpenStreetView-5M, Astruc et al. 2024; GeoGuessr's world map)."""
+LEVELS = (0.5, 0.9)
+"""Probabilities whose radii are evaluated."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One image's truth and answer, degrees and km; without an answer `lat` and `lon` are None."""
+
+    truth: tuple[float, float]
+    lat: float | None = None
+    lon: float | None = None
+    localizable: bool = False
+    radii_km: Mapping[float, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What `summarise` finds over n images; shares in percent, lengths in km.
+
+    Attributes:
+        n: images.
+        failed: images without an answer.
+        localizable: answers that say so.
+        within: km -> share of the images whose error is at most that.
+        median_km: of the errors.
+        mean_km: of the errors.
+        geoscore: mean GeoScore, 0 to 5000.
+        radius_share: share of the images whose answer has radii.
+        coverage: probability in percent -> share of the answers with a radius that hold the truth; None without any.
+        radius_km: probability in percent -> median radius; None without any.
+    """
+
+    n: int
+    failed: int
+    localizable: int
+    within: dict[int, float]
+    median_km: float
+    mean_km: float
+    geoscore: float
+    radius_share: float
+    coverage: dict[int, float | None]
+    radius_km: dict[int, float | None]
+
+    def record(self) -> dict[str, Any]:
+        """The metrics as JSON can hold them; `median_radius_km` is of the 90 % radius."""
+        return {
+            "n": self.n,
+            "failed": self.failed,
+            "localizable": self.localizable,
+            "localizable_share": _rounded(100 * self.localizable / self.n),
+            "within": {str(km): _rounded(share) for km, share in self.within.items()},
+            "median_km": _rounded(self.median_km),
+            "mean_km": _rounded(self.mean_km),
+            "geoscore": _rounded(self.geoscore),
+            "coverage": {str(p): _rounded(share) for p, share in self.coverage.items()},
+            "radius_share": _rounded(self.radius_share),
+            "median_radius_km": _rounded(self.radius_km[90]),
+            "median_radius_50_km": _rounded(self.radius_km[50]),
+        }
+
+
+def geoscore(error_km: FloatArray) -> FloatArray:
+    """GeoScore of each error in km, 0 to 5000."""
+    return np.asarray(5000.0 * np.exp(-error_km / GEOSCORE_KM), float)
+
+
+def errors_km(outcomes: Sequence[Outcome]) -> FloatArray:
+    """Error of each outcome in km, shape (n,); `FAILED_KM` without an answer."""
+    return np.array(
+        [
+            FAILED_KM if o.lat is None or o.lon is None else float(haversine_km(o.lat, o.lon, *o.truth))
+            for o in outcomes
+        ],
+        float,
+    )
+
+
+def summarise(outcomes: Sequence[Outcome]) -> Metrics:
+    """The metrics over all outcomes.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not outcomes:
+        raise ValueError("there is nothing to evaluate")
+    error = errors_km(outcomes)
+    with_radius = [i for i, o in enumerate(outcomes) if o.radii_km]
+    coverage: dict[int, float | None] = {}
+    radius: dict[int, float | None] = {}
+    for level in LEVELS:
+        has = [i for i in with_radius if level in outcomes[i].radii_km]
+        radii = np.array([outcomes[i].radii_km[level] for i in has])
+        key = round(100 * level)
+        coverage[key] = 100 * float((error[has] <= radii).mean()) if has else None
+        radius[key] = float(np.median(radii)) if has else None
+    return Metrics(
+        n=len(outcomes),
+        failed=sum(o.lat is None for o in outcomes),
+        localizable=sum(o.lat is not None and o.localizable for o in outcomes),
+        within={km: 100 * float((error <= km).mean()) for km in WITHIN_KM},
+        median_km=float(np.median(error)),
+        mean_km=float(error.mean()),
+        geoscore=float(geoscore(error).mean()),
+        radius_share=100 * len(with_radius) / len(outcomes),
+        coverage=coverage,
+        radius_km=radius,
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
