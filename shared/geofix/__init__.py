@@ -5,9 +5,7 @@ The client's names are imported on first use, so that `import geofix` costs noth
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing's own constant would cost an import of it, in which a Ctrl-C is a traceback
 if TYPE_CHECKING:
     from geofix.client import AsyncClient, Client, LocateOptions, Location, ServiceInfo
     from geofix.errors import (
@@ -47,11 +45,14 @@ __all__ = [
 _CLIENT = {"AsyncClient", "Client", "LocateOptions", "Location", "ServiceInfo"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     module = importlib.import_module("geofix.client" if name in _CLIENT else "geofix.errors")
-    return getattr(module, name)
+    value: object = getattr(module, name)
+    return value
 
 
 def __dir__() -> list[str]:

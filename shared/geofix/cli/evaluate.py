@@ -44,7 +44,9 @@ def evaluate(
     """Measure accuracy, GeoScore and whether the radii hold, of the default strategy and of each part alone.
 
     An image without an answer counts as a miss at half the Earth's circumference; a not-localizable answer counts with its best
-    guess; coverage is over answers with a radius. Exit codes: 0 measured, 1 some images had no answer, 2 usage, 130 Ctrl-C.
+    guess; coverage is over answers with a radius.
+
+    Exit codes: 0 measured, 1 no image was answered, 2 usage (a table of truths that cannot be used is one), 130 Ctrl-C.
     """
     from geofix.cli.output import say
     from geofix.cli.sources import STRATEGIES, ask_bundle, ask_server
@@ -54,6 +56,10 @@ def evaluate(
 
     try:
         places = _chosen(images, truth, files, limit)
+    except GeofixError as error:
+        say(f"geofix evaluate: {error.message}")
+        raise typer.Exit(2) from error
+    try:
         started = time.perf_counter()
         if bundle is not None:
             outcomes = _outcomes(images, places, ask_bundle(bundle))
@@ -72,7 +78,7 @@ def evaluate(
         print(json.dumps(record))
     else:
         _show(metrics, seconds)
-    raise typer.Exit(1 if default.failed else 0)
+    raise typer.Exit(1 if default.failed == default.n else 0)
 
 
 def _chosen(images: Path, truth: Path, pattern: str, limit: int | None) -> dict[str, tuple[float, float]]:

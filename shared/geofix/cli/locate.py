@@ -21,7 +21,7 @@ TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, metavar="SEC
 
 
 def locate(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO...", help="JPEG, PNG or WebP files.")],
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO", help="JPEG, PNG or WebP files.")],
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, in the order of the photos.")
     ] = False,
@@ -64,7 +64,7 @@ def locate_and_show(
             print(json.dumps(record(answered, truth(answered.path), top), ensure_ascii=False), flush=True)
     console = output_console()
     if not as_json and any(answered.value for answered in answers):
-        console.print(locations_table(answers, truth, top, piped=not console.is_terminal))
+        console.print(locations_table(answers, truth, top, console))
     return all(answered.error is None for answered in answers)
 
 
