@@ -17,7 +17,7 @@ from geofix.v1 import geolocation_service_pb2 as pb
 from geofix.v1 import geolocation_service_pb2_grpc as rpc
 from geofix.v1.types_pb2 import ImageSource
 
-GEOFIX_UP = (sys.executable, "-c", "import typer; from geofix.cli.up import up; typer.run(up)")
+GEOFIX_UP = (str(Path(sys.executable).with_name("geofix")), "up")
 _MARK = "GEOFIX_TEST_MARK"
 
 

@@ -29,6 +29,7 @@ class Spec:
         environment: all of it.
         address: host:port that it listens on; empty where it listens on none.
         health_name: the gRPC service whose health says that it is ready; empty for what is no gRPC service.
+        info_method: a method of that service without arguments, asked why it is not ready; empty where the answer could change.
         essential: whether the platform stops when it cannot be kept alive.
     """
 
@@ -37,6 +38,7 @@ class Spec:
     environment: Mapping[str, str]
     address: str = ""
     health_name: str = ""
+    info_method: str = ""
     essential: bool = True
 
 

@@ -24,6 +24,18 @@ class Probe:
         """Whether it answers and says that it is ready."""
         return self._grpc_ready() if self._spec.health_name else self._ping()
 
+    def refusal(self) -> str | None:
+        """Why it will never be ready, where it says so itself (its bundle or its execution provider is wrong)."""
+        if self._channel is None or not self._spec.info_method:
+            return None
+        method = f"/{self._spec.health_name}/{self._spec.info_method}"
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
+        try:
+            call(b"", timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            return error.details() if error.code() is grpc.StatusCode.FAILED_PRECONDITION else None
+        return None
+
     def close(self) -> None:
         """Close the connection."""
         if self._channel is not None:

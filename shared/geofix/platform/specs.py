@@ -21,6 +21,7 @@ GATEWAY = "gateway"
 DRAIN_S = "3"
 """Seconds that services give to calls in flight when they are stopped, unless GEOFIX_DRAIN_S is set."""
 _CACHE_BYTES = "256mb"
+_PYTHON = (sys.executable, "-P", "-m")  # -P: modules are never taken from the current directory
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,13 @@ class Plan:
         valkey: the cache, or None where GEOFIX_REDIS_URL names one.
         loader: loads the gallery and ends.
         services: in the order in which people read them.
+        drain_s: how long a service may take to finish what it has begun.
     """
 
     valkey: Spec | None
     loader: Spec
     services: tuple[Spec, ...]
+    drain_s: float
 
 
 def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Mapping[str, str] | None = None) -> Plan:
@@ -59,21 +62,29 @@ def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Ma
         "PYTHONUNBUFFERED": "1",
     }
     services = (
-        _service("classifier", "ClassifierService", classifier, common),
-        _service("embedder", "EmbedderService", embedder, common),
+        _service("classifier", "ClassifierService", classifier, common, "GetModelInfo"),
+        _service("embedder", "EmbedderService", embedder, common, "GetModelInfo"),
         _service(RETRIEVAL, "RetrievalService", retrieval, common),
         _service(GATEWAY, "GeolocationService", f"{HOST}:{port}", common),
     )
     return Plan(
         valkey=None if redis else _valkey(cache, milvus_directory.parent, given),
-        loader=Spec(LOADER, (sys.executable, "-m", "geofix.platform.loading"), common),
+        loader=Spec(LOADER, (*_PYTHON, "geofix.platform.loading"), common),
         services=services,
+        drain_s=_seconds(common["GEOFIX_DRAIN_S"]),
     )
 
 
-def _service(name: str, health: str, address: str, common: Mapping[str, str]) -> Spec:
-    command = (sys.executable, "-m", f"geofix_{name}")
-    return Spec(name, command, {**common, "GEOFIX_LISTEN": address}, address, f"geofix.v1.{health}")
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:  # the services will say so
+        return 0.0
+
+
+def _service(name: str, grpc_name: str, address: str, common: Mapping[str, str], info_method: str = "") -> Spec:
+    environment = {**common, "GEOFIX_LISTEN": address}
+    return Spec(name, (*_PYTHON, f"geofix_{name}"), environment, address, f"geofix.v1.{grpc_name}", info_method)
 
 
 def _valkey(address: str, directory: Path, environment: Mapping[str, str]) -> Spec:

@@ -21,8 +21,8 @@ from geofix.platform.specs import GATEWAY, RETRIEVAL, Plan, make_plan
 
 READY_S = 60.0
 """A service that is alive but not ready after so many seconds will not become so."""
-STOP_S = 8.0
-"""Seconds that children have to end by themselves after SIGTERM."""
+STOP_S = 4.0
+"""Seconds that children have to end by themselves after SIGTERM, beyond the time to drain."""
 
 _STARTING_TICK_S, _RUNNING_TICK_S = 0.05, 0.2
 _SETTING_WRONG = 2
@@ -189,6 +189,8 @@ class Platform:
             child.ready = True
             seconds = time.monotonic() - child.started_at
             self._report.say(name, f"{child.spec.address}  ready after {seconds:.1f} s", "green")
+        elif refusal := self._probes[name].refusal():
+            raise PlatformError(f"{name} cannot serve: {refusal}")
         elif time.monotonic() - child.started_at > self._ready_s and self._can_be_ready(name):
             if not child.spec.essential:
                 self._give_up_on(name, child, f"is not ready after {self._ready_s:.0f} s")
@@ -251,8 +253,8 @@ class Platform:
         # The gateway first: calls in flight through it still need the others.
         gateway = [child for name, child in self._children.items() if name == GATEWAY]
         rest = [child for name, child in self._children.items() if name != GATEWAY]
-        deadline = time.monotonic() + STOP_S
         for group in (gateway, rest):
+            deadline = time.monotonic() + self._plan.drain_s + STOP_S
             for child in group:
                 child.terminate()
             for child in group:
