@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from bundle_factory import make_bundle
 from geofix.bundle import Bundle
+from geofix.platform import child as child_module
 from geofix.platform.child import Child, Spec
 from geofix.platform.directory import DataDirectory, default_data_dir
 from geofix.platform.errors import PlatformError
@@ -106,6 +108,7 @@ def test_a_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = f"""
 import os, time
 from pathlib import Path
+from geofix.platform import child as child_module
 from geofix.platform.child import Child, Spec
 child = Child(Spec("c", ({sys.executable!r}, "-c", "import time; time.sleep(60)"), os.environ), Path({str(tmp_path / "log")!r}))
 child.start()
@@ -137,7 +140,7 @@ def test_exit_codes_and_last_lines_are_told(tmp_path: Path) -> None:
 
 def test_three_restarts_within_a_minute_and_no_more(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(child_module, "time", SimpleNamespace(monotonic=lambda: now))
     assert [child.may_restart() for _ in range(4)] == [1, 2, 3, 0]
     now += 61
     assert child.may_restart() == 1
