@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from geofix.aggregate import dbscan_labels
 from geofix.bundle import Bundle
 from geofix.decision import Strategy
 from geofix.errors import GeofixError, MismatchError, Reason, Unavailable
@@ -105,6 +106,9 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
     def _load(self) -> Bundle:
         bundle = Bundle.load(self._settings.bundle)
         _ = bundle.cells, bundle.calibration  # read now: a damaged table is a start-up error, not a request's
+        dbscan_labels(
+            bundle.cells.xyz[:1], 1.0, 1
+        )  # imports scikit-learn, which takes a second, before the first request
         return bundle
 
     def _deadline(self, context: grpc.aio.ServicerContext[Any, Any]) -> Deadline:

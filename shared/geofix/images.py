@@ -116,6 +116,8 @@ def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # a damaged header makes Pillow raise nearly anything (struct.error, KeyError, ...)
+        if (size := _declared_size(data)) is not None and 0 in size:  # which Pillow does not call an image
+            _check_pixels(size, ImageLimits())
         name = next((name for magic, name in _OTHER_FORMATS.items() if data.startswith(magic)), None)
         if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
             name = "HEIC or AVIF"
@@ -126,6 +128,18 @@ def _open(data: bytes) -> Image.Image:
                 {"format": name, "accepted": "JPEG, PNG, WebP"},
             ) from error
         raise _unreadable("it is not a JPEG, PNG or WebP, or its header is damaged") from error
+
+
+def _declared_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in the header of a PNG or a JPEG, or None."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR" and len(data) >= 24:
+        return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    at = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        if 0xC0 <= data[at + 1] <= 0xC3:  # start of frame: length, precision, height, width
+            return int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return None
 
 
 def _check_pixels(size: tuple[int, int], limits: ImageLimits) -> None:

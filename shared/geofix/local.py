@@ -75,8 +75,11 @@ class LocalEngine:
         Raises:
             InvalidInput: the bytes are not an image within the limits.
         """
-        batch = prepare(decode(data, self.limits), self.bundle.manifest.preprocessing)[None]
-        feature: NDArray[np.float32] = self._backbone.run(batch)["feature"][0]
+        return self.feature_of(prepare(decode(data, self.limits), self.bundle.manifest.preprocessing))
+
+    def feature_of(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The backbone's feature of a network input, shape (3, height, width) -> (d,)."""
+        feature: NDArray[np.float32] = self._backbone.run(prepared[None])["feature"][0]
         return feature
 
     def heads(self, features: NDArray[np.float32]) -> list[Heads]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from milvus_lite.adapter.grpc.server import start_server_in_thread
 from platforms import Up, locate, wait_until
 
 from bundle_factory import image_of, make_bundle
@@ -103,6 +104,7 @@ def test_interrupted_at_any_moment_nothing_stays(start: Start, tmp_path: Path, s
     # Before the command has taken the signal over (while Python imports), Python itself ends, and nothing was started.
     assert code == 0 or not (tmp_path / "new").exists(), up.output
     assert up.processes() == []
+    assert not (tmp_path / "new" / "lock").exists()
     directory = DataDirectory(tmp_path / "new")
     directory.acquire()
     directory.release()
@@ -266,6 +268,35 @@ def test_a_wrong_setting_is_named_at_once(bundle: Bundle, data_dir: Path, monkey
     with pytest.raises(PlatformError, match="GEOFIX_MAX_BATCH"):
         platform.start()
     assert platform.pids == {}
+
+
+def test_a_milvus_that_is_not_there_is_named_and_not_made(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOFIX_MILVUS_URI", str(tmp_path / "typo"))
+    with pytest.raises(PlatformError, match="GEOFIX_MILVUS_URI"):
+        Platform(bundle.directory, tmp_path / "data").start()
+    assert not (tmp_path / "typo").exists()
+
+
+def test_stores_that_are_named_are_used(bundle: Bundle, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a team's own Milvus and Redis; here those of another platform."""
+    with Platform(bundle.directory, data_dir) as first:
+        redis = redis_of(first)
+        monkeypatch.setenv("GEOFIX_REDIS_URL", redis)
+        server, database, port = start_server_in_thread(str(data_dir.with_name("milvus")), "127.0.0.1", 0)
+        monkeypatch.setenv("GEOFIX_MILVUS_URI", f"http://127.0.0.1:{port}")
+        with Platform(bundle.directory, data_dir.with_name("second")) as second:
+            assert set(second.pids) == SERVICES - {"valkey"}
+            assert_locates(second.address)
+        server.stop(grace=1).wait()
+        database.close()
+    assert list(data_dir.with_name("second").glob("*/milvus.db/*")) == []
+
+
+def redis_of(platform: Platform) -> str:
+    environment = Path(f"/proc/{platform.pids['gateway']}/environ").read_bytes().decode().split("\0")
+    return next(each.partition("=")[2] for each in environment if each.startswith("GEOFIX_REDIS_URL="))
 
 
 def test_the_platform_as_a_context_manager(bundle: Bundle, data_dir: Path) -> None:

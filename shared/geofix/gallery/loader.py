@@ -35,16 +35,19 @@ Progress = Callable[[int, int], None]
 """Called with (rows loaded, rows in all)."""
 
 
-def load_bundle_gallery(bundle: Bundle, uri: str, progress: Progress | None = None, token: str = "") -> GalleryInfo:
+def load_bundle_gallery(
+    bundle: Bundle, uri: str, progress: Progress | None = None, token: str = "", *, create: bool = True
+) -> GalleryInfo:
     """Make the bundle's own gallery the live one; does nothing where it is. Returns what is live.
 
-    One loader at a time a server; on Milvus Lite the directory's lock sees to it.
+    One loader at a time a server; on Milvus Lite the directory's lock sees to it. `create` makes that directory if it is absent.
 
     Raises:
+        ConfigurationError: the URI is neither a server's nor an existing directory's (unless `create`).
         MismatchError: GALLERY_INVALID; a row of the gallery file cannot be right.
         Unavailable: GALLERY_UNAVAILABLE; Milvus cannot be reached, or the Lite directory is open elsewhere.
     """
-    with Store(uri, token, create=True) as store:
+    with Store(uri, token, create=create) as store:
         return _Loader(store, bundle, progress or (lambda _done, _total: None)).run()
 
 

@@ -10,8 +10,6 @@ from typing import IO
 from geofix.bundle import Bundle
 from geofix.platform.errors import PlatformError
 
-_LOCK = "lock"
-
 
 def default_data_dir() -> Path:
     """`$GEOFIX_DATA_DIR`, else `geofix` under `$XDG_DATA_HOME`, else `~/.local/share/geofix`."""
@@ -30,6 +28,7 @@ class DataDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
+        self._lock = self.path / "lock"
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
@@ -41,11 +40,15 @@ class DataDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             (self.path / "logs").mkdir(exist_ok=True)
-            file = (self.path / _LOCK).open("a+")
+            while self._file is None:
+                self._file = self._try_to_lock()
         except OSError as error:
             raise PlatformError(
                 f"the data directory {self.path} cannot be written ({error.strerror}): choose another with --data-dir"
             ) from error
+
+    def _try_to_lock(self) -> IO[str] | None:
+        file = self._lock.open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -57,15 +60,18 @@ class DataDirectory:
                 + (f" (pid {holder})" if holder else "")
                 + ": use that one, or stop it (Ctrl-C, or kill the pid), or choose another directory with --data-dir"
             ) from error
+        if not self._lock.exists() or not os.path.samestat(os.fstat(file.fileno()), self._lock.stat()):
+            file.close()  # its last holder removed the file between our two steps: this lock is on nothing
+            return None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        self._file = file
+        return file
 
     def release(self) -> None:
         """Let go of it."""
         if self._file is not None:
-            self._file.truncate(0)
+            self._lock.unlink(missing_ok=True)
             self._file.close()
             self._file = None
 

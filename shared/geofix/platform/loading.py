@@ -52,7 +52,11 @@ def main() -> int:
         bundle = Bundle.load(os.environ["GEOFIX_BUNDLE"], verify=False)  # the supervisor has just checked the hashes
         token = os.environ.get("GEOFIX_MILVUS_TOKEN", "")
         info = load_bundle_gallery(
-            bundle, os.environ["GEOFIX_MILVUS_URI"], lambda done, total: say(done=done, total=total), token
+            bundle,
+            os.environ["GEOFIX_MILVUS_URI"],
+            lambda done, total: say(done=done, total=total),
+            token,
+            create=False,  # the supervisor has made the embedded one; any other is a typo
         )
     except GeofixError as error:
         say(error=error.message)

@@ -92,7 +92,7 @@ class Platform:
         self._directory.acquire()
         try:
             milvus = self._directory.milvus(bundle)
-            milvus.parent.mkdir(exist_ok=True)
+            milvus.mkdir(parents=True, exist_ok=True)
             self._plan = make_plan(bundle, self._port, milvus)
             # A thread that lives as long as the platform: on Linux children end with the thread that started them.
             self._thread = threading.Thread(target=self._run, name="geofix-platform", daemon=True)

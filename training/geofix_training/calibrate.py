@@ -1,0 +1,45 @@
+"""Radii and gate of a bundle, fitted on held-out crops at places of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from geofix.calibration import Calibration, Linear, fit_radius
+from geofix.decision import DecisionRule
+from geofix_training.tune import Answers
+
+SIGNALS = (
+    "log_spread",
+    "mass_200km",
+    "log_cell_spread",
+    "entropy",
+    "log_top_weight",
+    "top_similarity",
+    "mean_similarity",
+    "domain_score",
+)
+"""The signals that the score of the radius is a linear function of."""
+
+
+def domain_gate(answers: Answers, share_passed: float) -> Linear:
+    """Localizable where the domain score reaches the one that `share_passed` of held-out crops reach.
+
+    One-class on purpose: it is fitted on nothing but pictures of the model's own kind, so it does not depend on guessing
+    what users may send instead.
+    """
+    scores = np.array([d.signals["domain_score"] for d in answers.decisions])
+    threshold = float(np.quantile(scores, 1 - share_passed))
+    return Linear(signals=("domain_score",), coefficients=(1.0,), intercept=-threshold)
+
+
+def calibrate(answers: Answers, rule: DecisionRule, gate: Linear, source: str) -> Calibration:
+    """The calibration of a rule from held-out answers: radii are fitted on those that the gate lets pass.
+
+    Raises:
+        ValueError: there are too few answers.
+    """
+    passed = [i for i, d in enumerate(answers.decisions) if gate(d.signals) >= 0]
+    signals = [answers.decisions[i].signals for i in passed]
+    bins = int(np.clip(len(passed) // 100, 3, 20))
+    radius = fit_radius(signals, answers.error_km[passed], SIGNALS, bins=bins)
+    return Calibration(rule=rule, radius=radius, gate=gate, queries=len(passed), source=source)

@@ -1,0 +1,96 @@
+"""From trained modules to the ONNX files of a bundle, with weights stored as float16 where that is measured to agree."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from geofix_training.backbone import Levels
+from geofix_training.heads import MixtureHead
+from geofix_training.reduction import CLIP, Reduction
+
+OPSET = 18
+SMALL = 256
+"""Tensors with fewer values stay float32: they weigh nothing, and norms and biases live in them."""
+
+
+class Backbone(nn.Module):
+    """Image to feature: backbone statistics and their reduction."""
+
+    def __init__(self, levels: Levels, reduction: Reduction) -> None:
+        super().__init__()
+        self.levels = levels
+        self.mean = nn.Parameter(torch.from_numpy(reduction.mean))
+        self.scale = nn.Parameter(torch.from_numpy(reduction.scale))
+        self.matrix = nn.Parameter(torch.from_numpy(reduction.matrix))
+
+    def forward(self, image: Tensor) -> Tensor:
+        standard = ((self.levels(image) - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        return standard @ self.matrix
+
+
+class Classifier(nn.Module):
+    """Feature to log mixture weights and domain score.
+
+    Features of the training crops are white, so the mean square of a feature is its squared Mahalanobis distance from them, over the
+    dimension; its negative logarithm is high for images like them and falls as they differ.
+    """
+
+    def __init__(self, head: MixtureHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        return self.head(feature), -torch.log((feature * feature).mean(dim=1))
+
+
+def export(module: nn.Module, example: Tensor, path: Path, inputs: list[str], outputs: list[str]) -> None:
+    """Write a module in eval mode as ONNX with a dynamic batch axis."""
+    axes = {name: {0: "n"} for name in [*inputs, *outputs]}
+    with warnings.catch_warnings():
+        # torch's newer exporter needs onnxscript and changes the graph's names; this one is deprecated but exact.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            (example,),
+            str(path),
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes=axes,
+            dynamo=False,
+            opset_version=OPSET,
+        )
+
+
+def store_half(path: Path) -> None:
+    """Store the large float32 tensors of an ONNX file as float16 with a cast back; inputs, outputs and arithmetic stay float32."""
+    model = onnx.load(path)
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < SMALL:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if float(np.abs(values).max()) > 60_000:  # beyond float16's range
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def cosine_agreement(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """The lowest cosine between the rows of two arrays, (n, d)."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(axis=1) / norms).min())

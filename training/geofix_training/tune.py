@@ -1,0 +1,88 @@
+"""The constants of the decision rule, chosen on held-out crops; and the answers that calibration is fitted on."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geofix.aggregate import clusters_of
+from geofix.decision import Decision, DecisionRule, Strategy, decide, plan
+from geofix.geo import FloatArray, distance_km, latlon_to_xyz
+from geofix.local import Heads, LocalEngine
+from geofix.posterior import kernel_mode, neighbor_weights
+
+SCORE_SCALE_KM = 300.0
+"""An estimate d km off scores exp(−d / this): the middle of the distances that matter."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Decisions with their errors in km, shape (n,)."""
+
+    decisions: list[Decision]
+    error_km: FloatArray
+
+    def within(self, radius_km: float) -> float:
+        """Share of errors up to `radius_km`."""
+        return float((self.error_km <= radius_km).mean())
+
+
+def answer(
+    engine: LocalEngine, heads: list[Heads], truth: FloatArray, rule: DecisionRule, strategy: Strategy
+) -> Answers:
+    """The answers of a rule over classified images with true places, unit vectors (n, 3)."""
+    decisions = []
+    for head in heads:
+        search = plan(rule, strategy, head.cells)
+        _, neighbors = engine.gallery.search(head.embedding, search.cells, max(1, search.k))
+        decisions.append(decide(rule, strategy, head.cells, neighbors if search.k else neighbors.first(0)))
+    errors = distance_km(np.stack([d.xyz for d in decisions]), truth)
+    return Answers(decisions, errors)
+
+
+def tune(engine: LocalEngine, heads: list[Heads], lat: FloatArray, lon: FloatArray, start: DecisionRule) -> DecisionRule:
+    """The rule with the best mean score over held-out images, then the smallest eps that groups neighbours."""
+    truth = latlon_to_xyz(lat, lon)
+    best_score, best = -1.0, start
+    for cells in (10, 20, 40):
+        trial = start.model_copy(update={"cells": cells})
+        found = [
+            engine.gallery.search(head.embedding, plan(trial, Strategy.POSTERIOR, head.cells).cells, trial.k)[1]
+            for head in heads
+        ]
+        for temperature in (0.03, 0.045, 0.07, 0.1, 0.14):
+            weights = [neighbor_weights(n, h.cells, temperature) for n, h in zip(found, heads, strict=True)]
+            for scale, refine in itertools.product((100.0, 200.0, 400.0), (0.0, 60.0, 120.0)):
+                places = [kernel_mode(n.xyz, w, scale, refine) for n, w in zip(found, weights, strict=True)]
+                score = float(np.exp(-distance_km(np.stack(places), truth) / SCORE_SCALE_KM).mean())
+                if score > best_score:
+                    values = {"temperature": temperature, "mode_scale_km": scale, "refine_km": refine}
+                    best_score, best = score, trial.model_copy(update=values)
+    return best.model_copy(update={"eps_km": _eps(engine, heads, best)})
+
+
+def _eps(engine: LocalEngine, heads: list[Heads], rule: DecisionRule) -> float:
+    """The smallest eps with which most answers have a cluster of three: smaller says nothing, larger chains continents."""
+    sample = heads[:300]
+    neighbors = [
+        engine.gallery.search(h.embedding, plan(rule, Strategy.POSTERIOR, h.cells).cells, rule.k)[1] for h in sample
+    ]
+    for eps_km in (40.0, 60.0, 80.0, 100.0, 130.0, 160.0):
+        largest = [max(len(c.members) for c in clusters_of(n.xyz, eps_km, rule.min_samples)) for n in neighbors if len(n)]
+        if np.mean(np.array(largest) >= 3) >= 0.9:
+            return eps_km
+    return 160.0
+
+
+def bootstrap_difference(
+    a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int = 0, rounds: int = 2000
+) -> tuple[float, float, float]:
+    """Paired bootstrap of mean(a) − mean(b): the difference and its 95 % interval."""
+    difference = a.astype(float) - b.astype(float)
+    rng = np.random.default_rng(seed)
+    means = difference[rng.integers(0, len(difference), (rounds, len(difference)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(difference.mean()), float(low), float(high)
