@@ -16,7 +16,6 @@ from pathlib import Path
 import grpc
 import pytest
 from milvus_lite.adapter.grpc.server import start_server_in_thread
-from platforms import Up, locate, wait_until
 
 from bundle_factory import image_of, make_bundle
 from geofix.bundle import Bundle
@@ -25,6 +24,7 @@ from geofix.geo import haversine_km
 from geofix.platform import Platform, PlatformError
 from geofix.platform.directory import DataDirectory
 from geofix.platform.ports import free_ports
+from platforms import Up, locate, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -111,21 +111,21 @@ def test_interrupted_at_any_moment_nothing_stays(start: Start, tmp_path: Path, s
 
 
 def test_interrupted_while_loading(start: Start, tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "large", gallery_rows=8_000)
+    bundle = make_bundle(tmp_path / "large", gallery_rows=40_000)
     up = start(bundle=str(bundle.directory), data_dir=str(tmp_path / "new"))
-    up.until("gallery     loading 8,000 images")
+    up.until("gallery     loading 40,000 images")
     assert up.interrupt() == 0
     assert up.processes() == []
     again = start(bundle=str(bundle.directory), data_dir=str(tmp_path / "new"))
     again.until_ready()
-    assert "8,000 images loaded" in again.output
+    assert "40,000 images loaded" in again.output
     assert again.interrupt() == 0
 
 
 def test_the_loader_killed_while_loading_is_started_again(start: Start, tmp_path: Path) -> None:
-    bundle = make_bundle(tmp_path / "large", gallery_rows=8_000)
+    bundle = make_bundle(tmp_path / "large", gallery_rows=40_000)
     up = start(bundle=str(bundle.directory), data_dir=str(tmp_path / "new"))
-    up.until("gallery     loading 8,000 images")
+    up.until("gallery     loading 40,000 images")
     os.kill(up.children()["gallery"], signal.SIGKILL)
     up.until_ready()
     assert "gallery     died (killed by SIGKILL); started again, 1 of at most 3 times in 60 s" in up.output

@@ -8,11 +8,10 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from bundle_factory import FEATURE_DIM, grey_image, image_of, make_bundle
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from running import LISTEN, refusal, running, state_of
 
+from bundle_factory import FEATURE_DIM, grey_image, image_of, make_bundle
 from geofix.bundle import Bundle
 from geofix.errors import InvalidInput, MismatchError, Overloaded, Reason
 from geofix.geo import haversine_km
@@ -23,6 +22,7 @@ from geofix.v1.types_pb2 import ImageSource
 from geofix.vectors import pack_vector
 from geofix_classifier.service import ClassifierService
 from geofix_classifier.settings import ClassifierSettings
+from running import LISTEN, refusal, running, state_of
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 import grpc
 import numpy as np
 import pytest
-from bundle_factory import EMBEDDING_DIM, FEATURE_DIM, grey_image, image_of, make_bundle
-from running import LISTEN, refusal, running
 
+from bundle_factory import EMBEDDING_DIM, FEATURE_DIM, grey_image, image_of, make_bundle
 from geofix.bundle import Bundle
 from geofix.errors import Reason
 from geofix.local import LocalEngine
@@ -19,6 +18,7 @@ from geofix.v1.types_pb2 import ImageSource
 from geofix.vectors import pack_vector, unpack_vector
 from geofix_embedder.service import EmbedderService
 from geofix_embedder.settings import EmbedderSettings
+from running import LISTEN, refusal, running
 
 
 @pytest.fixture(scope="module")

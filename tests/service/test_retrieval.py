@@ -17,7 +17,6 @@ import pytest
 from grpc_health.v1 import health_pb2
 from milvus_lite.adapter.grpc.server import start_server_in_thread
 from numpy.typing import NDArray
-from running import LISTEN, refusal, running, state_of, until_state
 
 from bundle_factory import EMBEDDING_DIM, make_bundle
 from geofix.bundle import Bundle
@@ -32,6 +31,7 @@ from geofix.vectors import pack_vector
 from geofix.wire import error_from_rpc
 from geofix_retrieval.service import RetrievalService
 from geofix_retrieval.settings import RetrievalSettings
+from running import LISTEN, refusal, running, state_of, until_state
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 NAME = RetrievalService.full_name

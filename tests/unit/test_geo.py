@@ -145,7 +145,7 @@ def test_no_mean_direction_is_an_error(places: FloatArray) -> None:
 
 def test_a_vector_of_no_length_has_no_direction() -> None:
     with pytest.raises(ValueError, match="no direction"):
-        normalise([[1.0, 0, 0], [0, 0, 0]])
+        normalise([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
 
 
 @given(st.floats(1e-12, math.pi - 1e-12), st.integers(0, 100))

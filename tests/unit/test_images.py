@@ -8,12 +8,12 @@ import warnings
 
 import numpy as np
 import pytest
-from image_factory import GREY, PNG_SIGNATURE, RGB, chunk, encoded, pattern, png, png_of_array
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from geofix.errors import InvalidInput, Reason
 from geofix.images import ImageLimits, Preprocessing, decode, prepare
+from image_factory import GREY, PNG_SIGNATURE, RGB, chunk, encoded, pattern, png, png_of_array
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -46,7 +46,16 @@ def test_empty() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"\0", b"hello", b"<html></html>" * 100, b"\xff\xd8", b"\xff\xd8\xff", PNG_SIGNATURE, b"RIFF\0\0\0\0WEBP", bytes(5000)],
+    [
+        b"\0",
+        b"hello",
+        b"<html></html>" * 100,
+        b"\xff\xd8",
+        b"\xff\xd8\xff",
+        PNG_SIGNATURE,
+        b"RIFF\0\0\0\0WEBP",
+        bytes(5000),
+    ],
 )
 def test_not_an_image(data: bytes) -> None:
     assert refusal(data).reason is Reason.IMAGE_UNREADABLE
@@ -177,7 +186,7 @@ def test_16_bit_grey_keeps_its_range() -> None:
 
 
 def test_16_bit_rgb_keeps_its_range() -> None:
-    deep = (np.asarray(pattern()).astype(np.uint16) << 8) | 0x7F
+    deep = ((np.asarray(pattern()).astype(np.uint16) << 8) | 0x7F).astype(np.uint16)
     assert np.abs(pixels(png_of_array(deep, RGB)).astype(int) - np.asarray(pattern())).max() <= 1
 
 
@@ -222,7 +231,7 @@ def test_a_transparent_colour_of_rgb() -> None:
 
 # Orientation and the rest of EXIF
 
-_SIDES = {1: "TL", 2: "TR", 3: "BR", 4: "BL", 5: "LT", 6: "RT", 7: "RB", 8: "LB"}
+_SIDES = dict(enumerate(map(tuple, ("TL", "TR", "BR", "BL", "LT", "RT", "RB", "LB")), 1))
 """EXIF 2.32, tag 0x0112: which side of the scene the stored row 0 is, then the stored column 0."""
 
 

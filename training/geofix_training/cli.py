@@ -16,7 +16,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 CONFIGS = Path(__file__).parent / "configs"
 
-RasterOption = Annotated[Path, typer.Option(help="Web Mercator MBTiles, or an equirectangular image, of the whole Earth")]
+RasterOption = Annotated[
+    Path, typer.Option(help="Web Mercator MBTiles, or an equirectangular image, of the whole Earth")
+]
 
 
 @app.command()
@@ -24,7 +26,9 @@ def orbit(
     raster: RasterOption,
     config: Annotated[Path, typer.Option(help="the experiment, YAML")] = CONFIGS / "orbit.yaml",
     out: Annotated[Path, typer.Option(help="directory for the bundle")] = Path("build/orbit"),
-    work: Annotated[Path, typer.Option(help="directory for what takes long; a second run goes on there")] = Path("build/work"),
+    work: Annotated[Path, typer.Option(help="directory for what takes long; a second run goes on there")] = Path(
+        "build/work"
+    ),
 ) -> None:
     """Make a bundle that locates pictures of the Earth from above."""
     from geofix_training.config import read_config
@@ -57,7 +61,7 @@ def check(
         report = check_crops(loaded, open_raster(raster), count, (150.0, 800.0), seed)
         print(json.dumps({name: round(value, 2) for name, value in report.items()}))
     if foreign is not None:
-        report = check_foreign(loaded, foreign, count, seed, lambda done, total: None)
+        report = check_foreign(loaded, foreign, count, seed, lambda _done, _total: None)
         print(json.dumps({name: round(value, 2) for name, value in report.items()}))
 
 

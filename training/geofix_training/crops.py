@@ -39,7 +39,9 @@ def render(raster: Raster, view: View, size: int) -> Pixels:
     knots, spread = _interpolation(size)
     lat, lon = _places(view, knots)
     step_km = view.footprint_km / size
-    level = int(np.clip(np.floor(np.log2(max(step_km / raster.km_per_pixel(view.lat), 1.0)) + 0.25), 0, len(raster.levels) - 1))
+    level = int(
+        np.clip(np.floor(np.log2(max(step_km / raster.km_per_pixel(view.lat), 1.0)) + 0.25), 0, len(raster.levels) - 1)
+    )
     pixels, scale = raster.levels[level], 2.0**level
     centre = float(raster.columns_of(view.lon)) / scale
     # Longitudes relative to the centre, so that a view across the antimeridian is one window.
@@ -54,7 +56,9 @@ def render(raster: Raster, view: View, size: int) -> Pixels:
     return np.asarray(cv2.remap(window, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT), np.uint8)
 
 
-def sample_centres(raster: Raster, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def sample_centres(
+    raster: Raster, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Places (lat, lon in degrees, each of shape (count,)) drawn uniformly over the raster's land.
 
     Raises:
@@ -122,6 +126,6 @@ def _places(view: View, step: NDArray[np.float64]) -> tuple[NDArray[np.float64],
 
 def _wrapped(pixels: Pixels, top: int, bottom: int, left: int, right: int) -> Pixels:
     width = pixels.shape[1]
-    if 0 <= left and right <= width:
+    if left >= 0 and right <= width:
         return np.ascontiguousarray(pixels[top:bottom, left:right])
     return np.asarray(pixels[top:bottom].take(np.arange(left, right), axis=1, mode="wrap"))

@@ -79,4 +79,6 @@ def _soften(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
 def _compress(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     quality = int(rng.integers(25, 96))
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None, "OpenCV reads what it wrote"
+    return np.asarray(decoded[..., ::-1], np.uint8)

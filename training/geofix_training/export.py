@@ -32,15 +32,17 @@ class Backbone(nn.Module):
         self.matrix = nn.Parameter(torch.from_numpy(reduction.matrix))
 
     def forward(self, image: Tensor) -> Tensor:
+        """Images (n, 3, h, w) to features (n, d)."""
         standard = ((self.levels(image) - self.mean) / self.scale).clamp(-CLIP, CLIP)
-        return standard @ self.matrix
+        feature: Tensor = standard @ self.matrix
+        return feature
 
 
 class Classifier(nn.Module):
     """Feature to log mixture weights and domain score.
 
-    Features of the training crops are white, so the mean square of a feature is its squared Mahalanobis distance from them, over the
-    dimension; its negative logarithm is high for images like them and falls as they differ.
+    Features of the training crops are white, so the mean square of a feature is its squared Mahalanobis distance from
+    them, over the dimension; its negative logarithm is high for images like them and falls as they differ.
     """
 
     def __init__(self, head: MixtureHead) -> None:
@@ -48,6 +50,7 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (n, d) to log mixture weights (n, cells) and domain scores (n,)."""
         return self.head(feature), -torch.log((feature * feature).mean(dim=1))
 
 
@@ -70,7 +73,7 @@ def export(module: nn.Module, example: Tensor, path: Path, inputs: list[str], ou
 
 
 def store_half(path: Path) -> None:
-    """Store the large float32 tensors of an ONNX file as float16 with a cast back; inputs, outputs and arithmetic stay float32."""
+    """Store the large float32 tensors of an ONNX file as float16 with a cast back; all else stays float32."""
     model = onnx.load(path)
     graph = model.graph
     casts = []

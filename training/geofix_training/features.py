@@ -1,4 +1,4 @@
-"""Crops to backbone statistics, by the hundred thousand: shards on disk, written by several processes, resumed where they stopped."""
+"""Crops to backbone statistics, by the hundred thousand: shards on disk, by several processes, resumed where they stopped."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ SHARD = 1000
 BATCH = 10
 """Crops in one pass of the backbone."""
 RENDER_SIZE = 256
-"""Pixels of a rendered crop before preprocessing: users' images are larger than the network's input, and damaged at their own size."""
+"""Pixels of a rendered crop before preprocessing: users' images are larger than the network's input, and damaged at that size."""
 
 VIEWS_IN_BLOCK = 240_000
+"""Views drawn from one seed."""
 
-PREPROCESSING = Preprocessing(
-    size=224, fit="squash", resample="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
-)
+PREPROCESSING = Preprocessing(size=224, fit="squash", resample="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Crops:
-    """What was extracted: backbone statistics (n, RAW_DIM) float16, places in degrees (n,), footprints in km (n,), rotations (n,)."""
+    """What was extracted: backbone statistics (n, RAW_DIM), places in degrees, footprints in km, and rotations, (n,) each."""
 
     raw: NDArray[np.float16]
     lat: NDArray[np.float64]
@@ -93,7 +92,7 @@ def extract(raster: Raster, plan: Plan, backbone: Path, folder: Path, progress: 
     done = len(plan.views) - sum(len(plan.views[s : s + SHARD]) for s in missing)
     progress(done, len(plan.views))
     if missing:
-        global _job  # inherited by the forked workers: gigabytes of raster are shared, not sent
+        global _job  # noqa: PLW0603 - inherited by the forked workers: gigabytes of raster are shared, not sent
         _job = (raster, plan, str(backbone), folder)
         context = multiprocessing.get_context("fork")
         with context.Pool(processes or len(os.sched_getaffinity(0))) as pool:
@@ -136,7 +135,7 @@ def crop_input(raster: Raster, view: View, damaged: bool, rng: np.random.Generat
 
 def _runner(backbone: str) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """One inference session a process, on one thread: the processes share the cores."""
-    global _session
+    global _session  # noqa: PLW0603 - one a process
     if _session is None:
         _session = _open_session(backbone)
     return _session  # type: ignore[return-value]

@@ -97,7 +97,7 @@ def fit_retrieval_module(
 
 
 def _same_place(queries: Located, keys: Located) -> NDArray[np.float32]:
-    """How much each key shows the query's place at its scale, 0 to 1, (n, m): a Gaussian of distance over footprint and of log scale."""
+    """How much each key shows the query's place at its scale, (n, m), 0 to 1: Gaussians of distance and of scale."""
     a, b = latlon_to_xyz(queries.lat, queries.lon), latlon_to_xyz(keys.lat, keys.lon)
     away_km = EARTH_RADIUS_KM * np.sqrt(np.maximum(0.0, 2.0 - 2.0 * (a @ b.T)))  # the chord: close enough nearby
     width_km = 0.2 * queries.footprint_km[:, None] + 20.0
@@ -153,5 +153,5 @@ def _optimise(
             optimiser.step()
             schedule.step()
             if step % 20 == 0 or step == steps:
-                log.writerow([step, f"{float(loss):.5f}"])
+                log.writerow([step, f"{float(loss.detach()):.5f}"])
                 progress(step, steps)

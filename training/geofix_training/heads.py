@@ -12,8 +12,9 @@ from torch.nn import functional
 class MixtureHead(nn.Module):
     """Feature (n, d) to log mixture weights (n, cells) of an MvMF (Izbicki et al. 2019), with the components' means and kappas.
 
-    The published head is one linear layer; `hidden` > 0 puts one hidden layer before it. Means and kappas are learned and shared by all
-    images; the published kappa starts at e^16, ours near the spread inside a cell, so that far images still give gradient.
+    The published head is one linear layer; `hidden` > 0 puts one hidden layer before it. Means and kappas are learned
+    and shared by all images; the published kappa starts at e^16, ours near the spread inside a cell, so that far images
+    still give gradient.
     """
 
     def __init__(self, dim: int, means_xyz: Tensor, kappas: Tensor, hidden: int = 0, dropout: float = 0.0) -> None:
@@ -26,6 +27,7 @@ class MixtureHead(nn.Module):
         self.log_kappa = nn.Parameter(kappas.double().log())
 
     def forward(self, feature: Tensor) -> Tensor:
+        """Features (n, d) to log mixture weights (n, cells)."""
         return functional.log_softmax(self.linear(self.body(feature)), dim=1)
 
     def unit_means(self) -> Tensor:
@@ -33,12 +35,12 @@ class MixtureHead(nn.Module):
         return functional.normalize(self.means, dim=1)
 
     def log_density(self, log_weights: Tensor, xyz: Tensor) -> Tensor:
-        """log p(y), per steradian, at unit vectors (n, 3): see `mvmf_log_density`."""
+        """Log p(y), per steradian, at unit vectors (n, 3): see `mvmf_log_density`."""
         return mvmf_log_density(log_weights, xyz, self.unit_means(), self.log_kappa.exp())
 
 
 def mvmf_log_density(log_weights: Tensor, xyz: Tensor, means: Tensor, kappas: Tensor) -> Tensor:
-    """log Σ w_i vMF(y; μ_i, κ_i) at n places, (n,), float64, by logsumexp over κ(μ·y − 1) = −κ|μ − y|²/2.
+    """Log Σ w_i vMF(y; μ_i, κ_i) at n places, (n,), float64, by logsumexp over κ(μ·y − 1) = −κ|μ − y|²/2.
 
     Args:
         log_weights: (n, m).
@@ -67,8 +69,8 @@ class _Residual(nn.Module):
 class RetrievalModule(nn.Module):
     """The residual retrieval module of Search within Cell: feature (n, d) to unit embedding, under the published parameter names.
 
-    LayerNorm, then a residual block FC(d, hidden), ReLU, FC(hidden, d), skip, LayerNorm; then L2. With `out_dim` a linear projection stands
-    before the L2, so that a gallery of many rows stays small.
+    LayerNorm, then a residual block FC(d, hidden), ReLU, FC(hidden, d), skip, LayerNorm; then L2. With `out_dim` a linear
+    projection stands before the L2, so that a gallery of many rows stays small.
     """
 
     def __init__(self, dim: int, hidden: int = 4096, out_dim: int = 0) -> None:
@@ -78,6 +80,7 @@ class RetrievalModule(nn.Module):
         self.projection: nn.Module = nn.Linear(dim, out_dim, bias=False) if out_dim else nn.Identity()
 
     def forward(self, feature: Tensor) -> Tensor:
+        """Features (n, d) to unit embeddings (n, e)."""
         return functional.normalize(self.projection(self.res(self.norm(feature))), dim=1)
 
 

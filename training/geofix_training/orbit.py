@@ -72,7 +72,9 @@ class Orbit:
         out.mkdir(parents=True, exist_ok=True)
         self._models(out, levels, reduction, head, module, located)
         with torch.no_grad():
-            embedding = np.concatenate([module(torch.from_numpy(part)).numpy() for part in np.array_split(keys.feature, 16)])
+            embedding = np.concatenate(
+                [module(torch.from_numpy(part)).numpy() for part in np.array_split(keys.feature, 16)]
+            )
         write_gallery(out / files.GALLERY, gallery, embedding, trained, config.attribution)
         return self._calibrated(finish(out, config, trained, None, None), trained, reduction)
 
@@ -129,7 +131,9 @@ class Orbit:
         path = self.work / "mixture_head.pt"
         config = self.config.head
         if path.exists():
-            empty = MixtureHead(located.feature.shape[1], torch.zeros(len(cells), 3), torch.ones(len(cells)), config.hidden)
+            empty = MixtureHead(
+                located.feature.shape[1], torch.zeros(len(cells), 3), torch.ones(len(cells)), config.hidden
+            )
             empty.load_state_dict(torch.load(path, weights_only=True))
             return empty.eval()
         with self._bar("mixture head") as progress:
@@ -175,14 +179,21 @@ class Orbit:
             export(network, inputs, out / name, [input_name], outputs)
             store_half(out / name)
             got = OnnxSession(out / name).run(inputs.numpy())[outputs[0]]
-            self.console.print(f"{name}: float16 weights agree with torch to cosine {cosine_agreement(got, expected):.6f}")
+            self.console.print(
+                f"{name}: float16 weights agree with torch to cosine {cosine_agreement(got, expected):.6f}"
+            )
 
     def _claim_work_folder(self) -> None:
-        key = {"raster": self.raster_sha256, "config": self.config.model_dump(mode="json", exclude={"crops": {"count"}})}
+        key = {
+            "raster": self.raster_sha256,
+            "config": self.config.model_dump(mode="json", exclude={"crops": {"count"}}),
+        }
         text = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         path = self.work / "key"
         if path.exists() and path.read_text() != text:
-            raise ConfigurationError(f"{self.work} holds the work of another raster or config: name another --work folder")
+            raise ConfigurationError(
+                f"{self.work} holds the work of another raster or config: name another --work folder"
+            )
         path.write_text(text)
 
     def _bar(self, title: str) -> _Bar:

@@ -1,7 +1,7 @@
 """The adaptive partition of the Earth into S2 cells: fine where there are many images, coarse where there are few.
 
-Start from the 6 faces; split the cell with most images (ties: the smaller S2 id) into its 4 children until a stop rule holds; drop cells with
-too few images. Empty children stay in the queue and count in it, as in the published code.
+Start from the 6 faces; split the cell with most images (ties: the smaller S2 id) into its 4 children until a stop rule
+holds; drop cells with too few images. Empty children stay in the queue and count in it, as in the published code.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def split(lat: ArrayLike, lon: ArrayLike, stop: StopRule, min_images: int) -> Pa
     Raises:
         InvalidInput: no cell holds `min_images` points.
     """
-    leaves = [s2cell.lat_lon_to_cell_id(a, o) for a, o in zip(np.ravel(lat).tolist(), np.ravel(lon).tolist(), strict=True)]
+    leaves = [
+        s2cell.lat_lon_to_cell_id(a, o) for a, o in zip(np.ravel(lat).tolist(), np.ravel(lon).tolist(), strict=True)
+    ]
     order = np.argsort(np.array(leaves, np.uint64), kind="stable")
     ranked = np.array(leaves, np.uint64)[order]
     # Points in S2 order lie together inside any cell: a cell is a slice, found by bisection.
@@ -67,14 +69,16 @@ def split(lat: ArrayLike, lon: ArrayLike, stop: StopRule, min_images: int) -> Pa
             heapq.heappush(queue, _entry(ranked, child))
     kept = sorted((e for e in [*queue, *finished] if e[3] - e[2] >= min_images), key=lambda e: e[1])
     if not kept:
-        raise InvalidInput(f"no cell holds {min_images} images: there are {len(leaves)}; lower min_images or add images")
+        raise InvalidInput(
+            f"no cell holds {min_images} images: there are {len(leaves)}; lower min_images or add images"
+        )
     members = tuple(np.sort(order[start:end]) for _, _, start, end in kept)
     dropped = np.setdiff1d(np.arange(len(leaves)), np.concatenate(members))
     return Partition(tuple(e[1] for e in kept), members, dropped)
 
 
 def component_means(partition: Partition, lat: ArrayLike, lon: ArrayLike, mode: Mode) -> FloatArray:
-    """Initial component means in degrees, shape (n, 2): of unit vectors, or (`reference`) of degrees as the published code has it."""
+    """Initial component means in degrees, shape (n, 2): of unit vectors, or (`reference`) of degrees as published."""
     lats, lons = np.asarray(lat, float), np.asarray(lon, float)
     if mode == "reference":
         return np.array([(lats[rows].mean(), lons[rows].mean()) for rows in partition.members])

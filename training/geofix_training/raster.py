@@ -30,7 +30,7 @@ class Raster:
     Attributes:
         levels: uint8 arrays, shape (rows, columns, 3); columns span 360° of longitude from -180°.
         projection: of the rows.
-        top: row coordinate of level 0's first row, in level-0 pixels from the north edge of the projection's full square or sheet.
+        top: row coordinate of level 0's first row, in level-0 pixels from the north edge of the projection's full sheet.
     """
 
     levels: tuple[Pixels, ...]
@@ -112,7 +112,9 @@ def _read_equirectangular(path: Path) -> Raster:
     except OSError as error:
         raise InvalidInput(f"{path} is neither an MBTiles file nor an image: {error}") from error
     if abs(pixels.shape[1] - 2 * pixels.shape[0]) > 2:
-        raise InvalidInput(f"{path} is {pixels.shape[1]} x {pixels.shape[0]}: an equirectangular image is twice as wide as high")
+        raise InvalidInput(
+            f"{path} is {pixels.shape[1]} x {pixels.shape[0]}: an equirectangular image is twice as wide as high"
+        )
     return Raster(_pyramid(pixels), "equirectangular", 0)
 
 
@@ -120,5 +122,7 @@ def _pyramid(pixels: Pixels) -> tuple[Pixels, ...]:
     levels = [pixels]
     while levels[-1].shape[1] >= 1024:
         height, width = levels[-1].shape[:2]
-        levels.append(np.asarray(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8))
+        levels.append(
+            np.asarray(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8)
+        )
     return tuple(levels)

@@ -13,7 +13,7 @@ CLIP = 8.0
 
 @dataclass(frozen=True)
 class Reduction:
-    """feature = clip((raw − mean) / scale, ±CLIP) @ matrix; shapes (r,), (r,), (r, d). Features of the fitted crops have unit variance."""
+    """feature = clip((raw − mean) / scale, ±CLIP) @ matrix; shapes (r,), (r,), (r, d); features of the crops are white."""
 
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
@@ -25,7 +25,7 @@ class Reduction:
         return np.concatenate([self._standardised(part) @ self.matrix for part in parts])
 
     def _standardised(self, raw: NDArray[np.float16]) -> NDArray[np.float32]:
-        return np.clip((raw.astype(np.float32) - self.mean) / self.scale, -CLIP, CLIP)
+        return np.asarray(np.clip((raw.astype(np.float32) - self.mean) / self.scale, -CLIP, CLIP), np.float32)
 
 
 def fit_reduction(raw: NDArray[np.float16], dim: int, seed: int, rows: int = 30_000) -> Reduction:

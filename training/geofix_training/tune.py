@@ -43,7 +43,9 @@ def answer(
     return Answers(decisions, errors)
 
 
-def tune(engine: LocalEngine, heads: list[Heads], lat: FloatArray, lon: FloatArray, start: DecisionRule) -> DecisionRule:
+def tune(
+    engine: LocalEngine, heads: list[Heads], lat: FloatArray, lon: FloatArray, start: DecisionRule
+) -> DecisionRule:
     """The rule with the best mean score over held-out images, then the smallest eps that groups neighbours."""
     truth = latlon_to_xyz(lat, lon)
     best_score, best = -1.0, start
@@ -71,7 +73,9 @@ def _eps(engine: LocalEngine, heads: list[Heads], rule: DecisionRule) -> float:
         engine.gallery.search(h.embedding, plan(rule, Strategy.POSTERIOR, h.cells).cells, rule.k)[1] for h in sample
     ]
     for eps_km in (40.0, 60.0, 80.0, 100.0, 130.0, 160.0):
-        largest = [max(len(c.members) for c in clusters_of(n.xyz, eps_km, rule.min_samples)) for n in neighbors if len(n)]
+        largest = [
+            max(len(c.members) for c in clusters_of(n.xyz, eps_km, rule.min_samples)) for n in neighbors if len(n)
+        ]
         if np.mean(np.array(largest) >= 3) >= 0.9:
             return eps_km
     return 160.0

@@ -18,10 +18,8 @@ from geofix_training.config import OrbitConfig
 from geofix_training.features import PREPROCESSING, Crops
 
 
-def write_gallery(
-    path: Path, crops: Crops, embedding: NDArray[np.float32], cells: Cells, attribution: str
-) -> None:
-    """Write `gallery.parquet`: one row a crop, embeddings (n, e) as float16; crops that look alike to the last bit are kept once."""
+def write_gallery(path: Path, crops: Crops, embedding: NDArray[np.float32], cells: Cells, attribution: str) -> None:
+    """Write `gallery.parquet`: one row a crop, embeddings (n, e) as float16; of equal crops the first is kept."""
     ids = np.array([hashlib.sha256(row.tobytes()).hexdigest()[:32] for row in crops.raw])
     _, first = np.unique(ids, return_index=True)
     keep = np.sort(first)

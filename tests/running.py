@@ -20,7 +20,9 @@ LISTEN = "127.0.0.1:0"
 
 
 @contextlib.asynccontextmanager
-async def running(service: Service, settings: ServiceSettings, *, ready: bool = True) -> AsyncIterator[grpc.aio.Channel]:
+async def running(
+    service: Service, settings: ServiceSettings, *, ready: bool = True
+) -> AsyncIterator[grpc.aio.Channel]:
     """Serve `service`, wait until it is ready (or, with `ready` False, do not), and hand out a channel to it."""
     server = Server(settings, service)
     await server.start()
