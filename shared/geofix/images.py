@@ -6,6 +6,7 @@ Nothing is decoded before the limits are checked. Of the EXIF data only the orie
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,9 @@ Image.MAX_IMAGE_PIXELS = None
 
 # Pillow registers WebP only on request, and with `formats` given it never asks.
 Image.init()
+
+# Said once a damaged file; EXIF that cannot be read is no news to anyone who runs a service.
+warnings.filterwarnings("ignore", message="Corrupt EXIF data", module=r"PIL\.")
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 """Pillow's names of what is accepted; its JPEG reader also takes MPO, the JPEG of phones that carries a second picture."""
@@ -163,7 +167,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image.copy() if image.readonly else image
     if image.mode.startswith("I"):  # 16-bit greyscale: Pillow's own conversion would clip at 255
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")

@@ -263,11 +263,12 @@ def test_orientation_in_the_other_formats(file_format: str) -> None:
     assert pixels(with_orientation(pattern(), 6, file_format)).shape == (64, 48, 3)
 
 
-@pytest.mark.parametrize("tag", [0, 9, 65535, "upside down"])
-def test_a_wrong_orientation_tag_changes_nothing(tag: object) -> None:
+@pytest.mark.parametrize("tag", [0, 9, 65535])
+def test_a_wrong_orientation_tag_changes_nothing(tag: int) -> None:
     assert np.array_equal(pixels(with_orientation(pattern(), tag)), np.asarray(pattern()))
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_changes_nothing() -> None:
     data = encoded(pattern(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert pixels(data).shape == (48, 64, 3)
