@@ -23,10 +23,11 @@ MAX_LEVEL = 30
 
 @dataclass(frozen=True)
 class StopRule:
-    """Stop when the fullest cell holds at most `max_images`, or the queue holds at least `max_cells` cells."""
+    """Stop when the fullest cell holds at most `max_images`, or the queue at least `max_cells`; never split at `max_level`."""
 
     max_images: int
     max_cells: int
+    max_level: int = MAX_LEVEL
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def split(lat: ArrayLike, lon: ArrayLike, stop: StopRule, min_images: int) -> Pa
     while queue and -queue[0][0] > stop.max_images and len(queue) + len(finished) < stop.max_cells:
         entry = heapq.heappop(queue)
         _, s2_id, start, end = entry
-        if s2cell.cell_id_to_level(s2_id) >= MAX_LEVEL or ranked[start] == ranked[end - 1]:
+        if s2cell.cell_id_to_level(s2_id) >= stop.max_level or ranked[start] == ranked[end - 1]:
             finished.append(entry)  # identical places cannot be told apart by any split
             continue
         for child in _children(s2_id):

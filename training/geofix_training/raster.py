@@ -47,7 +47,7 @@ class Raster:
         phi = np.asarray(lat, float)
         if self.projection == "equirectangular":
             return np.asarray((90.0 - phi) / 360.0 * self.width - self.top, float)
-        bounded = np.radians(np.clip(phi, -85.05, 85.05))
+        bounded = np.radians(np.clip(phi, -89.9, 89.9))
         return np.asarray((0.5 - np.arcsinh(np.tan(bounded)) / (2 * np.pi)) * self.width - self.top, float)
 
     def columns_of(self, lon: ArrayLike) -> FloatArray:

@@ -1,0 +1,68 @@
+"""From torch to ONNX: the same values, in half the bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from geofix.onnx import OnnxSession
+from geofix_training.backbone import RAW_DIM, SIZE, Levels
+from geofix_training.export import Backbone, Classifier, cosine_agreement, export, store_half
+from geofix_training.heads import MixtureHead
+from geofix_training.reduction import fit_reduction
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    rng = np.random.default_rng(0)
+    raw = rng.normal(size=(600, RAW_DIM)).astype(np.float16)
+    return Backbone(Levels(), fit_reduction(raw, 16, 0)).eval()
+
+
+def exported(module: nn.Module, example: torch.Tensor, path: Path, source: str, outputs: list[str]) -> OnnxSession:
+    export(module, example, path, [source], outputs)
+    before = path.stat().st_size
+    store_half(path)
+    assert path.stat().st_size < 0.75 * before
+    return OnnxSession(path)
+
+
+def test_the_backbone_in_half_precision_agrees(backbone: Backbone, tmp_path: Path) -> None:
+    images = torch.rand(3, 3, SIZE, SIZE) * 2 - 1
+    session = exported(backbone, images[:2], tmp_path / "b.onnx", "image", ["feature"])
+    with torch.no_grad():
+        wanted = backbone(images).numpy()
+    found = session.run(images.numpy())["feature"]
+    assert found.dtype == np.float32
+    assert cosine_agreement(found, wanted) > 0.999
+
+
+def test_exposure_and_haze_change_the_feature_little(backbone: Backbone) -> None:
+    """Because the input is brought to one mean and contrast first; a gain and an offset are all that differ."""
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, SIZE, SIZE) - 0.5
+    with torch.no_grad():
+        raw = backbone.levels(torch.cat([image, 0.5 * image + 0.3]))[:, 6:]
+    assert cosine_agreement(raw[:1].numpy(), raw[1:].numpy()) > 0.99
+
+
+def test_the_domain_score_falls_with_distance_from_the_training_crops(tmp_path: Path) -> None:
+    means = torch.nn.functional.normalize(torch.randn(40, 3).double(), dim=1)
+    classifier = Classifier(MixtureHead(64, means, torch.full((40,), 50.0), hidden=128)).eval()
+    feature = torch.randn(5, 64)
+    session = exported(classifier, feature[:2], tmp_path / "c.onnx", "feature", ["log_weights", "domain_score"])
+    near, far = (session.run((scale * feature).numpy()) for scale in (1.0, 3.0))
+    assert far["domain_score"] == pytest.approx(near["domain_score"] - 2 * np.log(3), abs=1e-3)
+    assert np.exp(near["log_weights"]).sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+def test_reduced_features_are_white() -> None:
+    rng = np.random.default_rng(1)
+    mixed = rng.normal(size=(4000, 30)) @ rng.normal(size=(30, 60)) + rng.normal(size=60)
+    reduction = fit_reduction(mixed.astype(np.float16), 20, 0)
+    feature = reduction(mixed.astype(np.float16))
+    assert np.cov(feature.T) == pytest.approx(np.eye(20), abs=0.1)
