@@ -96,7 +96,7 @@ class Cells:
         lat, lon, kappa = (table[name].to_numpy().astype(float) for name in ("lat", "lon", "kappa"))
         if not np.array_equal(table["cell_id"].to_numpy(), np.arange(len(table))):
             raise ValueError(f"{path}: cell_id must count from 0 in row order")
-        if not (np.all(np.isfinite(kappa)) and np.all(kappa > 0) and np.all(np.abs(lat) <= 90)):
-            raise ValueError(f"{path}: every kappa must be positive and finite, every lat within ±90")
+        if not (np.all(np.isfinite([kappa, lon])) and np.all(kappa > 0) and np.all(np.abs(lat) <= 90)):
+            raise ValueError(f"{path}: every kappa must be positive and finite, every lat within ±90, every lon finite")
         tokens = tuple(tuple(row) for row in table["s2_tokens"].to_pylist())
         return cls(tokens, latlon_to_xyz(lat, lon), kappa, table["images"].to_numpy().astype(np.int64))

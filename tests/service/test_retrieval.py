@@ -7,7 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,12 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
-from milvus_lite.adapter.grpc.server import start_server_in_thread
 from numpy.typing import NDArray
 
 from bundle_factory import EMBEDDING_DIM, make_bundle
 from geofix.bundle import Bundle
 from geofix.errors import ConfigurationError, GeofixError, InvalidInput, MismatchError, NotFound, Reason, Unavailable
 from geofix.gallery.loader import load_bundle_gallery
-from geofix.gallery.store import Store
 from geofix.local import ExactGallery
 from geofix.platform.ports import free_ports
 from geofix.v1 import retrieval_service_pb2 as pb
@@ -32,6 +30,7 @@ from geofix.wire import error_from_rpc
 from geofix_retrieval.service import RetrievalService
 from geofix_retrieval.settings import RetrievalSettings
 from running import LISTEN, refusal, running, state_of, until_state
+from stores import drop, milvus_server, promote_a_copy
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 NAME = RetrievalService.full_name
@@ -58,17 +57,6 @@ async def channel(bundle: Bundle, lite: Path) -> AsyncIterator[grpc.aio.Channel]
     settings = settings_for(bundle, lite, max_batch=4)
     async with running(RetrievalService(settings), settings) as open_channel:
         yield open_channel
-
-
-@contextlib.contextmanager
-def milvus_server(directory: Path, port: int) -> Iterator[str]:
-    """Milvus Lite's server, as others reach a Milvus: by an address."""
-    server, database, port = start_server_in_thread(str(directory), "127.0.0.1", port)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.stop(grace=0).wait()
-        database.close()
 
 
 def a_query(seed: int = 0) -> NDArray[np.float32]:
@@ -216,7 +204,6 @@ async def test_an_outage_is_unavailable_and_ends_by_itself(bundle: Bundle, tmp_p
 
 
 async def test_promotion_moves_the_default_and_keeps_the_named_version(bundle: Bundle, tmp_path: Path) -> None:
-    """A gallery of the same bundle version under another name, as a re-indexing makes it."""
     with milvus_server(tmp_path / "milvus", 0) as uri:
         load_bundle_gallery(bundle, uri)
         settings = settings_for(bundle, uri)
@@ -240,24 +227,10 @@ async def test_promotion_moves_the_default_and_keeps_the_named_version(bundle: B
             assert isinstance(gone, NotFound)
 
 
-def drop(uri: str, collection: str) -> None:
-    with Store(uri) as store:
-        store.client.drop_collection(collection)
-
-
 async def version_of(channel: grpc.aio.Channel) -> str:
     answer = await ask(channel)
     assert isinstance(answer, pb.SearchResponse)
     return answer.gallery_version
-
-
-def promote_a_copy(bundle: Bundle, uri: str) -> str:
-    class Renamed(Bundle):
-        @property
-        def gallery_version(self) -> str:
-            return f"{self.gallery_alias}_ffffffffffffffff"
-
-    return load_bundle_gallery(Renamed(bundle.directory, bundle.manifest), uri).name
 
 
 def test_a_uri_that_names_nothing_is_refused_at_once(bundle: Bundle, tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from geofix.onnx import OnnxSession
 from geofix_training.backbone import RAW_DIM, SIZE, Levels
 from geofix_training.export import Backbone, Classifier, cosine_agreement, export, store_half
 from geofix_training.heads import MixtureHead
-from geofix_training.reduction import fit_reduction
+from geofix_training.reduction import Reduction, fit_reduction
 
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     rng = np.random.default_rng(0)
-    raw = rng.normal(size=(600, RAW_DIM)).astype(np.float16)
-    return Backbone(Levels(), fit_reduction(raw, 16, 0)).eval()
+    matrix = rng.normal(size=(RAW_DIM, 16)).astype(np.float32)
+    return Backbone(Levels(), Reduction(np.zeros(RAW_DIM, np.float32), np.ones(RAW_DIM, np.float32), matrix)).eval()
 
 
 def exported(module: nn.Module, example: torch.Tensor, path: Path, source: str, outputs: list[str]) -> OnnxSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -10,6 +11,9 @@ def main() -> None:
     """Run the command; exit codes: 0 all done, 1 something failed, 2 usage, 130 Ctrl-C."""
     # gRPC's own log lines would stand between ours; errors reach people as exceptions.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Names of places are in many scripts: what the encoding of the output lacks is a `?`, never an exception.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         from geofix.cli.app import app
 

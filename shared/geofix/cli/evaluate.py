@@ -88,16 +88,17 @@ def _chosen(images: Path, truth: Path, pattern: str, limit: int | None) -> dict[
         InvalidInput: there are none, or an image that the truth names is not there.
     """
     from fnmatch import fnmatchcase
+    from os.path import isdir, isfile  # those of Path raise where a directory may not be entered
 
     from geofix.errors import InvalidInput
     from geofix.truth import read_truth
 
-    if not images.is_dir():
+    if not isdir(images):
         raise InvalidInput(f"{images} is not a directory")
     places = {name: place for name, place in read_truth(truth).items() if fnmatchcase(name, pattern)}
     if not places:
         raise InvalidInput(f"{truth} names no image" + ("" if pattern == "*" else f" that matches {pattern!r}"))
-    missing = [name for name in places if not (images / name).is_file()]
+    missing = [name for name in places if not isfile(images / name)]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise InvalidInput(f"{truth} names {missing[0]}, and there is no such image in {images}{more}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +79,7 @@ def _truth_beside(command: str) -> Callable[[Path], tuple[float, float] | None]:
     def table(directory: Path) -> dict[str, tuple[float, float]]:
         path = directory / "truth.csv"
         try:
-            return read_truth(path) if path.is_file() else {}
+            return read_truth(path) if isfile(path) else {}  # Path.is_file raises where a directory may not be entered
         except InvalidInput as error:
             say(f"geofix {command}: {error.message} (so no distances to the truth)")
             return {}

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 
 from geofix.v1 import geolocation_service_pb2 as pb
 
+# A value that a newer server has and this client does not know is handed out as its number.
+_METHODS = {value: name.removeprefix("METHOD_").lower() for name, value in pb.Method.items()}
+_STRATEGIES = {value: name.removeprefix("STRATEGY_").lower() for name, value in pb.Strategy.items()}
+
 
 @dataclass(frozen=True)
 class Alternative:
@@ -158,8 +162,8 @@ def read_location(response: pb.LocateResponse) -> Location:
         lat=response.location.latitude,
         lon=response.location.longitude,
         localizable=response.localizable,
-        method=pb.Method.Name(response.method).removeprefix("METHOD_").lower(),
-        strategy=pb.Strategy.Name(response.strategy).removeprefix("STRATEGY_").lower(),
+        method=_METHODS.get(response.method, str(response.method)),
+        strategy=_STRATEGIES.get(response.strategy, str(response.strategy)),
         radii={radius.probability: radius.radius_m for radius in response.radii},
         calibrated=response.calibration_status == pb.CALIBRATION_STATUS_CALIBRATED,
         alternatives=tuple(
