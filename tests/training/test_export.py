@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from geofix.onnx import OnnxSession
@@ -53,16 +54,24 @@ def test_exposure_and_haze_change_the_feature_little(backbone: Backbone) -> None
 def test_the_domain_score_falls_with_distance_from_the_training_crops(tmp_path: Path) -> None:
     means = torch.nn.functional.normalize(torch.randn(40, 3).double(), dim=1)
     classifier = Classifier(MixtureHead(64, means, torch.full((40,), 50.0), hidden=128)).eval()
-    feature = torch.randn(5, 64)
+    feature = torch.randn(5, 65)
     session = exported(classifier, feature[:2], tmp_path / "c.onnx", "feature", ["log_weights", "domain_score"])
-    near, far = (session.run((scale * feature).numpy()) for scale in (1.0, 3.0))
-    assert far["domain_score"] == pytest.approx(near["domain_score"] - 2 * np.log(3), abs=1e-3)
+    near = session.run(feature.numpy())
+    feature[:, -1] += 2.0
+    far = session.run(feature.numpy())
+    assert far["domain_score"] == pytest.approx(near["domain_score"] - 2.0)
+    assert far["log_weights"] == pytest.approx(near["log_weights"])
     assert np.exp(near["log_weights"]).sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
 
 
-def test_reduced_features_are_white() -> None:
-    rng = np.random.default_rng(1)
-    mixed = rng.normal(size=(4000, 30)) @ rng.normal(size=(30, 60)) + rng.normal(size=60)
-    reduction = fit_reduction(mixed.astype(np.float16), 20, 0)
-    feature = reduction(mixed.astype(np.float16))
-    assert np.cov(feature.T) == pytest.approx(np.eye(20), abs=0.1)
+def statistics(seed: int, rank: int) -> NDArray[np.float16]:
+    """Of images that vary in `rank` of 60 directions; those of a lower rank are among those of a higher one."""
+    directions = np.random.default_rng(0).normal(size=(60, 60))[:rank]
+    return (np.random.default_rng(seed).normal(size=(4000, rank)) @ directions).astype(np.float16)
+
+
+def test_features_are_white_and_new_directions_stand_out() -> None:
+    reduction = fit_reduction(statistics(1, 20), 20, 0)
+    known, strange = reduction(statistics(2, 20)), reduction(statistics(3, 21))
+    assert np.cov(known[:, :-1].T) == pytest.approx(np.eye(20), abs=0.12)
+    assert np.quantile(known[:, -1], 0.99) < np.quantile(strange[:, -1], 0.05)

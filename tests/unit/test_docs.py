@@ -53,5 +53,5 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_make_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in ("README.md", "CONTRIBUTING.md", "docs/training.md"):
-        for name in re.findall(r"`?\bmake ([a-z-]+)\b", (ROOT / page).read_text()):
+        for name in re.findall(r"(?m)(?:^    |`)make ([a-z-]+)", (ROOT / page).read_text()):
             assert name in targets, f"{page}: make {name}"

@@ -75,7 +75,7 @@ class OrbitConfig(_Part):
     license: str = "Apache-2.0"
     attribution: str
     seed: int = 1
-    feature_dim: int = 512
+    feature_dim: int = Field(512, description="principal components; features carry one value more")
     cells: int = Field(1000, description="about how many cells")
     min_images: int = 10
     crops: CropsConfig

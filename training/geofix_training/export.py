@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from geofix_training.backbone import Levels
-from geofix_training.heads import MixtureHead
+from geofix_training.heads import MixtureHead, RetrievalModule
 from geofix_training.reduction import CLIP, Reduction
 
 OPSET = 18
@@ -30,19 +30,21 @@ class Backbone(nn.Module):
         self.mean = nn.Parameter(torch.from_numpy(reduction.mean))
         self.scale = nn.Parameter(torch.from_numpy(reduction.scale))
         self.matrix = nn.Parameter(torch.from_numpy(reduction.matrix))
+        self.deviation = nn.Parameter(torch.from_numpy(reduction.deviation))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images (n, 3, h, w) to features (n, d)."""
+        """Images (n, 3, h, w) to features (n, d + 1)."""
         standard = ((self.levels(image) - self.mean) / self.scale).clamp(-CLIP, CLIP)
-        feature: Tensor = standard @ self.matrix
-        return feature
+        white = standard @ self.matrix
+        left = (standard**2).sum(dim=1) - ((white * self.deviation) ** 2).sum(dim=1)
+        return torch.cat([white, left.clamp_min(1e-3).log()[:, None]], dim=1)
 
 
 class Classifier(nn.Module):
     """Feature to log mixture weights and domain score.
 
-    Features of the training crops are white, so the mean square of a feature is its squared Mahalanobis distance from
-    them, over the dimension; its negative logarithm is high for images like them and falls as they differ.
+    The feature's last value is the logarithm of what the reduction leaves out of an image's statistics; its negative is high
+    for images like the training crops and falls as they differ.
     """
 
     def __init__(self, head: MixtureHead) -> None:
@@ -50,8 +52,21 @@ class Classifier(nn.Module):
         self.head = head
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (n, d) to log mixture weights (n, cells) and domain scores (n,)."""
-        return self.head(feature), -torch.log((feature * feature).mean(dim=1))
+        """Features (n, d + 1) to log mixture weights (n, cells) and domain scores (n,)."""
+        return self.head(feature[:, :-1]), -feature[:, -1]
+
+
+class Embedder(nn.Module):
+    """Feature to unit embedding."""
+
+    def __init__(self, module: RetrievalModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Features (n, d + 1) to embeddings (n, e)."""
+        embedding: Tensor = self.module(feature[:, :-1])
+        return embedding
 
 
 def export(module: nn.Module, example: Tensor, path: Path, inputs: list[str], outputs: list[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -24,7 +25,7 @@ from geofix_training.calibrate import calibrate, domain_gate
 from geofix_training.card import Figures, model_card
 from geofix_training.config import GalleryLevel, OrbitConfig
 from geofix_training.crops import View, land_grid
-from geofix_training.export import Backbone, Classifier, cosine_agreement, export, store_half
+from geofix_training.export import Backbone, Classifier, Embedder, cosine_agreement, export, store_half
 from geofix_training.features import Crops, Plan, extract, random_views
 from geofix_training.fit_heads import Located, fit_mixture_head, fit_retrieval_module
 from geofix_training.heads import MixtureHead, RetrievalModule
@@ -70,7 +71,7 @@ class Orbit:
             cells.s2_tokens, head.unit_means().detach().numpy(), head.log_kappa.exp().detach().numpy(), cells.images
         )
         out.mkdir(parents=True, exist_ok=True)
-        self._models(out, levels, reduction, head, module, located)
+        self._models(out, levels, reduction, head, module, reduction(crops.raw[:64]))
         with torch.no_grad():
             embedding = np.concatenate(
                 [module(torch.from_numpy(part)).numpy() for part in np.array_split(keys.feature, 16)]
@@ -161,16 +162,16 @@ class Orbit:
         reduction: Reduction,
         head: MixtureHead,
         module: RetrievalModule,
-        located: Located,
+        features: NDArray[np.float32],
     ) -> None:
         from geofix.onnx import OnnxSession
 
-        example = torch.from_numpy(located.feature[:64])
+        example = torch.from_numpy(features)
         images = torch.rand(8, 3, SIZE, SIZE) * 2 - 1
         parts = (
             (Backbone(levels, reduction), images, files.BACKBONE, "image", ["feature"]),
             (Classifier(head), example, files.CLASSIFIER, "feature", ["log_weights", "domain_score"]),
-            (module, example, files.EMBEDDER, "feature", ["embedding"]),
+            (Embedder(module), example, files.EMBEDDER, "feature", ["embedding"]),
         )
         for network, inputs, name, input_name, outputs in parts:
             with torch.no_grad():
@@ -223,7 +224,7 @@ class _Bar:
 
 
 def _located(crops: Crops, reduction: Reduction) -> Located:
-    return Located(reduction(crops.raw), crops.lat, crops.lon, crops.footprint_km)
+    return Located(reduction(crops.raw)[:, :-1], crops.lat, crops.lon, crops.footprint_km)
 
 
 def _save(module: torch.nn.Module, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Backbone statistics to a compact feature: standardised and whitened by principal components, as one linear map."""
+"""Backbone statistics to a compact feature: white principal components, and how much of the statistics they leave out."""
 
 from __future__ import annotations
 
@@ -13,19 +13,36 @@ CLIP = 8.0
 
 @dataclass(frozen=True)
 class Reduction:
-    """feature = clip((raw − mean) / scale, ±CLIP) @ matrix; shapes (r,), (r,), (r, d); features of the crops are white."""
+    """With s = clip((raw − mean) / scale, ±CLIP): feature = (s @ matrix, log of the energy of s outside the components).
+
+    The components of the fitted crops have unit variance. The last value, the reconstruction error of principal component
+    analysis, tells images unlike those crops: their statistics vary in directions in which the crops' do not.
+
+    Attributes:
+        mean: shape (r,).
+        scale: shape (r,).
+        matrix: components over their deviations, shape (r, d).
+    """
 
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
     matrix: NDArray[np.float32]
 
-    def __call__(self, raw: NDArray[np.float16]) -> NDArray[np.float32]:
-        """Features, (n, d), of statistics, (n, r)."""
-        parts = np.array_split(raw, max(1, len(raw) // 8192))
-        return np.concatenate([self._standardised(part) @ self.matrix for part in parts])
+    @property
+    def deviation(self) -> NDArray[np.float32]:
+        """Standard deviation of each component before whitening, shape (d,)."""
+        return np.asarray(1.0 / np.linalg.norm(self.matrix, axis=0), np.float32)
 
-    def _standardised(self, raw: NDArray[np.float16]) -> NDArray[np.float32]:
-        return np.asarray(np.clip((raw.astype(np.float32) - self.mean) / self.scale, -CLIP, CLIP), np.float32)
+    def __call__(self, raw: NDArray[np.float16]) -> NDArray[np.float32]:
+        """Features, (n, d + 1), of statistics, (n, r)."""
+        parts = np.array_split(raw, max(1, len(raw) // 8192))
+        return np.concatenate([self._feature(part) for part in parts])
+
+    def _feature(self, raw: NDArray[np.float16]) -> NDArray[np.float32]:
+        standard = np.clip((raw.astype(np.float32) - self.mean) / self.scale, -CLIP, CLIP)
+        white = standard @ self.matrix
+        left = (standard**2).sum(axis=1) - ((white * self.deviation) ** 2).sum(axis=1)
+        return np.asarray(np.column_stack([white, np.log(np.maximum(left, 1e-3))]), np.float32)
 
 
 def fit_reduction(raw: NDArray[np.float16], dim: int, seed: int, rows: int = 30_000) -> Reduction:

@@ -64,7 +64,7 @@ def finish(
         license=config.license,
         description=config.description,
         preprocessing=PREPROCESSING,
-        feature_dim=config.feature_dim,
+        feature_dim=config.feature_dim + 1,
         embedding_dim=config.embedder.embedding_dim,
         cell_count=len(cells),
         decision=rule,
