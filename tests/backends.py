@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
+from bundle_factory import RULE as TINY_RULE
 from bundle_factory import make_bundle
 from geofix.bundle import Bundle
 from geofix.errors import GeofixError
@@ -40,6 +41,10 @@ from stores import Valkey, valkey
 
 HOST = "127.0.0.1"
 SERVICES = ("classifier", "embedder", "retrieval")
+GALLERY_ROWS = 4000
+"""So many that the next image is some 100 km away."""
+RULE = TINY_RULE.model_copy(update={"eps_km": 250.0, "min_samples": 2})
+"""With it, the neighbours of an image make several clusters, and some are noise."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Backend:
 @contextlib.asynccontextmanager
 async def running_backend(directory: Path) -> AsyncIterator[Backend]:
     """Three services over one tiny bundle, a Milvus Lite directory and a Valkey."""
-    bundle = make_bundle(directory / "bundle", gallery_rows=4000)
+    bundle = make_bundle(directory / "bundle", gallery_rows=GALLERY_ROWS, rule=RULE)
     load_bundle_gallery(bundle, str(directory / "milvus.db"))
     shutil.copytree(directory / "milvus.db", directory / "spare.db")
     addresses = {name: f"{HOST}:{port}" for name, port in zip(SERVICES, free_ports(3), strict=True)}
@@ -105,17 +110,25 @@ def serving(
 
 
 class Held:
-    """Holds calls until the gate is opened."""
+    """Holds calls until the gate is opened; then they go on or, where a failure is set, fail with it."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
         self.inside = 0
+        self.entered = 0
+        self.remaining: list[float | None] = []
+        """Seconds that each call was given."""
+        self.failure: GeofixError | None = None
 
     @contextlib.asynccontextmanager
-    async def hold(self) -> AsyncIterator[None]:
+    async def hold(self, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
         self.inside += 1
+        self.entered += 1
+        self.remaining.append(context.time_remaining())
         try:
             await self.gate.wait()
+            if self.failure is not None:
+                raise self.failure
             yield
         finally:
             self.inside -= 1
@@ -136,7 +149,7 @@ class HeldClassifier(ClassifierService):
     async def Classify(
         self, request: classifier_service_pb2.ClassifyRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> classifier_service_pb2.ClassifyResponse:
-        async with self._held.hold():
+        async with self._held.hold(context):
             return await super().Classify(request, context)
 
 
@@ -150,12 +163,12 @@ class HeldEmbedder(EmbedderService):
     async def Embed(
         self, request: embedder_service_pb2.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> embedder_service_pb2.EmbedResponse:
-        async with self._held.hold():
+        async with self._held.hold(context):
             return await super().Embed(request, context)
 
 
 class HeldRetrieval(RetrievalService):
-    """A retrieval service that, once its gate is shut, says nothing of its gallery."""
+    """A retrieval service that says which gallery is live when its gate is open."""
 
     def __init__(self, settings: RetrievalSettings, held: Held) -> None:
         super().__init__(settings)
@@ -164,14 +177,14 @@ class HeldRetrieval(RetrievalService):
     async def GetGalleryInfo(
         self, request: retrieval_service_pb2.GetGalleryInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> retrieval_service_pb2.GetGalleryInfoResponse:
-        async with self._held.hold():
+        async with self._held.hold(context):
             return await super().GetGalleryInfo(request, context)
 
 
 @contextlib.asynccontextmanager
-async def held_classifier(bundle: Bundle) -> AsyncIterator[tuple[str, Held]]:
+async def held_classifier(bundle: Bundle, **more: Any) -> AsyncIterator[tuple[str, Held]]:
     """A held classifier on an address of its own."""
-    settings = ClassifierSettings(listen=f"{HOST}:{free_ports(1)[0]}", bundle=bundle.directory)
+    settings = ClassifierSettings(listen=f"{HOST}:{free_ports(1)[0]}", bundle=bundle.directory, **more)
     held = Held()
     async with running(HeldClassifier(settings, held), settings):
         try:

@@ -39,7 +39,9 @@ RULE = DecisionRule(
 )
 
 
-def make_bundle(directory: Path, *, seed: int = 0, name: str = "tiny", gallery_rows: int = 500) -> Bundle:
+def make_bundle(
+    directory: Path, *, seed: int = 0, name: str = "tiny", gallery_rows: int = 500, rule: DecisionRule = RULE
+) -> Bundle:
     """Write a bundle of 30 cells into `directory` with the real writers, and load it; one seed, one version."""
     directory.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -49,7 +51,7 @@ def make_bundle(directory: Path, *, seed: int = 0, name: str = "tiny", gallery_r
     _write_models(directory, to_feature, to_embedding, cells)
     cells.write(directory / files.CELLS)
     _write_gallery(directory / files.GALLERY, rng, to_embedding, cells, gallery_rows)
-    _write_calibration(directory / files.CALIBRATION)
+    _write_calibration(directory / files.CALIBRATION, rule)
     (directory / files.MODEL_CARD).write_text(f"# {name}\n\nA synthetic bundle for tests.\n")
     write_manifest(
         directory,
@@ -60,7 +62,7 @@ def make_bundle(directory: Path, *, seed: int = 0, name: str = "tiny", gallery_r
         feature_dim=FEATURE_DIM,
         embedding_dim=EMBEDDING_DIM,
         cell_count=len(cells),
-        decision=RULE,
+        decision=rule,
     )
     return Bundle.load(directory)
 
@@ -193,7 +195,7 @@ def _write_gallery(path: Path, rng: np.random.Generator, to_embedding: _Matrix, 
     pq.write_table(table, path, compression="zstd")
 
 
-def _write_calibration(path: Path) -> None:
+def _write_calibration(path: Path, rule: DecisionRule) -> None:
     """Radii that do not depend on the image, and a gate at half the length of a unit vector (squared: a quarter)."""
     flat = Linear(signals=("entropy",), coefficients=(0.0,), intercept=0.0)
     radius = RadiusFit(
@@ -203,5 +205,5 @@ def _write_calibration(path: Path) -> None:
         radius_km=tuple((km, km) for km in (500.0, 800.0, 1000.0, 1500.0)),
     )
     gate = Linear(signals=("domain_score",), coefficients=(1.0,), intercept=-0.25)
-    calibration = Calibration(rule=RULE, radius=radius, gate=gate, queries=1000, source="synthetic")
+    calibration = Calibration(rule=rule, radius=radius, gate=gate, queries=1000, source="synthetic")
     path.write_text(calibration.model_dump_json(indent=2) + "\n")

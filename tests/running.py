@@ -38,8 +38,9 @@ async def running(
 
 async def state_of(channel: grpc.aio.Channel, full_name: str) -> int:
     """What health says of a service."""
+    # Channels of one process share their connections, so another's pause after a failure may hold up this one's first call.
     response = await health_pb2_grpc.HealthStub(channel).Check(
-        health_pb2.HealthCheckRequest(service=full_name), timeout=5
+        health_pb2.HealthCheckRequest(service=full_name), timeout=5, wait_for_ready=True
     )
     return int(response.status)
 

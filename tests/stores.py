@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import redis
 from milvus_lite.adapter.grpc.server import start_server_in_thread
 
 from geofix.bundle import Bundle
@@ -38,6 +39,10 @@ class Valkey:
 
     def stop(self) -> None:
         self._child.kill()
+
+    def empty(self) -> None:
+        with redis.Redis.from_url(self.url) as connection:
+            connection.flushall()
 
     def freeze(self) -> None:
         """It keeps its port and its connections, and answers nothing."""

@@ -15,6 +15,8 @@ log = logging.getLogger("geofix.cache")
 
 PAUSE_S = 1.0
 """After a failure Redis is left alone this long, so that its time-out is not paid by every request."""
+CONNECTIONS = 32
+"""Most connections; further look-ups wait for one, for a burst of requests is no failure of Redis."""
 
 
 def cache_key(*parts: bytes) -> str:
@@ -34,9 +36,16 @@ class AnswerCache:
 
     def __init__(self, url: str, ttl_s: int, timeout_s: float) -> None:
         try:
-            self._redis = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+            pool = redis.BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS,
+                timeout=timeout_s,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+            )
         except (ValueError, RedisError) as error:
             raise ConfigurationError(f"GEOFIX_REDIS_URL is not a Redis URL: {error}") from error
+        self._redis = redis.Redis.from_pool(pool)
         self._ttl_s = ttl_s
         self._closed_until = 0.0
 

@@ -115,10 +115,11 @@ class GrpcDownstream:
         return GalleryState(response.gallery_version, response.model_version)
 
     async def check(self, timeout_s: float) -> None:
-        """Whether every service is ready.
+        """Whether every service is ready, over this gateway's model.
 
         Raises:
             Unavailable: naming those that are not.
+            MismatchError: MODEL_MISMATCH; one serves another bundle.
         """
         names = {
             "classifier": "geofix.v1.ClassifierService",
@@ -129,6 +130,22 @@ class GrpcDownstream:
         down = [self._label(name) for name, serving in zip(names, states, strict=True) if not serving]
         if down:
             raise Unavailable(f"not ready: {', '.join(down)}", metadata={"service": ", ".join(down)})
+        classifier, embedder = await asyncio.gather(
+            self._call(
+                "classifier",
+                self._classifier.GetModelInfo,
+                classifier_service_pb2.ClassifierServiceGetModelInfoRequest(),
+                lambda: timeout_s,
+            ),
+            self._call(
+                "embedder",
+                self._embedder.GetModelInfo,
+                embedder_service_pb2.EmbedderServiceGetModelInfoRequest(),
+                lambda: timeout_s,
+            ),
+        )
+        self._same_model("classifier", classifier.model_version)
+        self._same_model("embedder", embedder.model_version)
 
     async def close(self) -> None:
         """Close the channels."""
@@ -150,7 +167,9 @@ class GrpcDownstream:
         try:
             return await method(request, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise error_from_rpc(error, f"the {self._label(name)}") from error
+            failure = error_from_rpc(error, f"the {self._label(name)}")
+            failure.metadata.pop("index", None)  # the position in a call of one; our client may have sent a batch
+            raise failure from error
 
     def _label(self, name: str) -> str:
         return f"{name} at {self._addresses[name]}"

@@ -11,7 +11,7 @@ import grpc
 from geofix.aggregate import dbscan_labels
 from geofix.bundle import Bundle
 from geofix.decision import Strategy
-from geofix.errors import GeofixError, MismatchError, Reason, Unavailable
+from geofix.errors import DeadlineExceeded, GeofixError, MismatchError, Overloaded, Reason, Unavailable
 from geofix.limits import check_batch, limits_message
 from geofix.server import Service
 from geofix.v1 import geolocation_service_pb2 as pb
@@ -21,7 +21,7 @@ from geofix.wire import error_to_status
 from geofix_gateway.cache import AnswerCache, cache_key
 from geofix_gateway.downstream import GrpcDownstream
 from geofix_gateway.locate import Deadline, Locator, Options, Source
-from geofix_gateway.responses import read_options, read_source, write_answer
+from geofix_gateway.responses import read_cached, read_options, read_source, write_answer
 from geofix_gateway.settings import GatewaySettings
 
 CHECK_TIMEOUT_S = 1.0
@@ -138,12 +138,9 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
             self._bundle.version.encode(),  # covers preprocessing, calibration and decision rule: it hashes the whole bundle
             gallery_version.encode(),
         )
-        cached = None if options.bypass_cache else await self._cache.get(key)
+        response = None if options.bypass_cache else read_cached(await self._cache.get(key))
         cache_ms = (time.perf_counter() - started) * 1000
-        if cached is not None:
-            response = pb.LocateResponse.FromString(cached)
-            response.cached = True
-        else:
+        if response is None:
             answer = await self._locator.locate(source, options, gallery_version, left)
             response = write_answer(answer, options, self._bundle)
             if not options.bypass_cache:
@@ -162,10 +159,10 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
     async def _look_up_gallery(self, timeout_s: float) -> None:
         try:
             state = await self._services.gallery(min(timeout_s, CHECK_TIMEOUT_S))
-        except Unavailable:
+        except (Unavailable, DeadlineExceeded, Overloaded):
             if not self._gallery_version:
                 raise
-            # Retrieval is away: cached answers of the last version stay good, and a search will say so itself.
+            # Retrieval is away, hangs or is busy: cached answers of the last version stay good, and a search will say so itself.
             self._gallery_seen = time.monotonic()
             return
         if state.model_version != self._bundle.version:

@@ -34,7 +34,8 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
         # A service that was down is looked for again within a second, not after gRPC's default of up to two minutes.
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # It is also the time that one attempt to connect may take: a far or busy server needs more than its backoff.
+        ("grpc.min_reconnect_backoff_ms", 2000),
     ]
 
 

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from geofix.errors import MismatchError, Reason
+
+# ONNX Runtime carries telemetry to Microsoft and leaves a device id in the home directory, unless told not to before its import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 CPU = "CPUExecutionProvider"
 

@@ -42,7 +42,12 @@ def test_geoscore_falls_with_the_error_and_stays_in_its_range(errors: list[float
 
 def test_errors_are_great_circles() -> None:
     quarter = math.pi / 2 * EARTH_RADIUS_KM
-    outcomes = [Outcome((0, 0), 0, 90), Outcome((0, 179.5), 0, -179.5), Outcome((90, 0), 90, 77), Outcome((0, 0), 90, 0)]
+    outcomes = [
+        Outcome((0, 0), 0, 90),
+        Outcome((0, 179.5), 0, -179.5),
+        Outcome((90, 0), 90, 77),
+        Outcome((0, 0), 90, 0),
+    ]
     assert errors_km(outcomes) == pytest.approx([quarter, quarter / 90, 0, quarter], abs=1e-9)
 
 

@@ -18,7 +18,9 @@ ServerOption = Annotated[
     str,
     typer.Option("--server", envvar="GEOFIX_SERVER", metavar="ADDR", help="host:port of the gateway."),
 ]
-TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="For each image.")]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", min=0.1, max=3600, metavar="SECONDS", help="For each image.")
+]
 
 
 def locate(

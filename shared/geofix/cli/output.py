@@ -73,7 +73,9 @@ def follow(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     )
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    # Lines on the same terminal go above the bar; an output that is elsewhere is not the bar's to redirect.
+    shared = sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, redirect_stdout=shared) as progress:
         task = progress.add_task("", total=total)
         for item in items:
             yield item
