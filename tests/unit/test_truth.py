@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -124,10 +123,3 @@ def test_a_field_without_end_is_refused(tmp_path: Path) -> None:
 def test_a_table_that_is_not_there_or_a_directory(tmp_path: Path) -> None:
     assert "cannot be read: No such file" in refusal(tmp_path / "none.csv")
     assert "cannot be read: Is a directory" in refusal(tmp_path)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_table_that_may_not_be_read(tmp_path: Path) -> None:
-    path = table(tmp_path, "file,lat,lon\n")
-    path.chmod(0)
-    assert "cannot be read: Permission denied" in refusal(path)
