@@ -36,7 +36,7 @@ def test_it_is_whole_and_small() -> None:
     bundle = Bundle.load(ORBIT)
     assert bundle.calibration.radius is not None
     assert bundle.calibration.gate is not None
-    assert sum(path.stat().st_size for path in ORBIT.iterdir()) <= 40 * 2**20
+    assert sum(path.stat().st_size for path in ORBIT.iterdir()) <= 40_000_000
     assert re.search(r"SHA-256 `[0-9a-f]{64}`", (ORBIT / "MODEL_CARD.md").read_text())
 
 

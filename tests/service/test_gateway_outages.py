@@ -362,7 +362,7 @@ async def test_a_later_stage_gets_only_the_time_that_is_left(backend: Backend) -
         assert isinstance(error, DeadlineExceeded)
         (remaining,) = held.remaining
         assert remaining is not None
-        assert 0 < remaining < 1.5
+        assert 0 < remaining < 3  # on the wire deadlines are rounded up; without one it would be the default of 10
         await held.until_inside(0)
         held.gate.set()
         await is_right(channel)
