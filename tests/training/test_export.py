@@ -71,7 +71,7 @@ def statistics(seed: int, rank: int) -> NDArray[np.float16]:
 
 
 def test_features_are_white_and_new_directions_stand_out() -> None:
-    reduction = fit_reduction(statistics(1, 20), 20, 0)
+    reduction = fit_reduction([statistics(1, 20)], 20, 0)
     known, strange = reduction(statistics(2, 20)), reduction(statistics(3, 21))
     assert np.cov(known[:, :-1].T) == pytest.approx(np.eye(20), abs=0.12)
     assert np.quantile(known[:, -1], 0.99) < np.quantile(strange[:, -1], 0.05)

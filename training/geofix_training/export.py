@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from geofix_training.backbone import Levels
 from geofix_training.heads import MixtureHead, RetrievalModule
-from geofix_training.reduction import CLIP, Reduction
+from geofix_training.reduction import CLIP, ENERGY_EXPONENT, Reduction
 
 OPSET = 18
 SMALL = 256
@@ -36,15 +36,17 @@ class Backbone(nn.Module):
         """Images (n, 3, h, w) to features (n, d + 1)."""
         standard = ((self.levels(image) - self.mean) / self.scale).clamp(-CLIP, CLIP)
         white = standard @ self.matrix
-        left = (standard**2).sum(dim=1) - ((white * self.deviation) ** 2).sum(dim=1)
-        return torch.cat([white, left.clamp_min(1e-3).log()[:, None]], dim=1)
+        energy = (standard**2).sum(dim=1)
+        left = energy - ((white * self.deviation) ** 2).sum(dim=1)
+        strangeness = left.clamp_min(1e-3).log() - ENERGY_EXPONENT * energy.clamp_min(1e-3).log()
+        return torch.cat([white, strangeness[:, None]], dim=1)
 
 
 class Classifier(nn.Module):
     """Feature to log mixture weights and domain score.
 
-    The feature's last value is the logarithm of what the reduction leaves out of an image's statistics; its negative is high
-    for images like the training crops and falls as they differ.
+    The feature's last value is the image's strangeness; its negative is high for images like the training crops and falls
+    as they differ.
     """
 
     def __init__(self, head: MixtureHead) -> None:

@@ -100,7 +100,7 @@ def _same_place(queries: Located, keys: Located) -> NDArray[np.float32]:
     """How much each key shows the query's place at its scale, (n, m), 0 to 1: Gaussians of distance and of scale."""
     a, b = latlon_to_xyz(queries.lat, queries.lon), latlon_to_xyz(keys.lat, keys.lon)
     away_km = EARTH_RADIUS_KM * np.sqrt(np.maximum(0.0, 2.0 - 2.0 * (a @ b.T)))  # the chord: close enough nearby
-    width_km = 0.2 * queries.footprint_km[:, None] + 20.0
+    width_km = 0.12 * queries.footprint_km[:, None] + 15.0
     scale = np.log(queries.footprint_km[:, None] / keys.footprint_km[None, :]) / 0.6
     return np.exp(-0.5 * (away_km / width_km) ** 2 - 0.5 * scale**2).astype(np.float32)
 

@@ -62,7 +62,7 @@ class Orbit:
             export(levels, torch.zeros(2, 3, SIZE, SIZE), self.levels_path, ["image"], ["raw"])
         crops = self._crops("train", config.crops.count, config.crops.footprint_km, config.seed)
         gallery = self._gallery()
-        reduction = fit_reduction(crops.raw, config.feature_dim, config.seed)
+        reduction = fit_reduction([crops.raw, gallery.raw], config.feature_dim, config.seed)
         located, keys = _located(crops, reduction), _located(gallery, reduction)
         cells = self._cells(crops)
         head = self._mixture_head(located, cells)

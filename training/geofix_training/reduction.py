@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,18 @@ from numpy.typing import NDArray
 CLIP = 8.0
 """Standard deviations beyond which a statistic is clipped, so that one dead pixel pattern cannot fill a feature."""
 
+ENERGY_EXPONENT = 0.7
+"""How far a large reconstruction error is excused by large energy, as of a crop that is mostly deep sea: as far as it can be
+before crops of the two photographs that ship with scikit-learn begin to pass."""
+
 
 @dataclass(frozen=True)
 class Reduction:
-    """With s = clip((raw − mean) / scale, ±CLIP): feature = (s @ matrix, log of the energy of s outside the components).
+    """With s = clip((raw − mean) / scale, ±CLIP): feature = (s @ matrix, strangeness).
 
-    The components of the fitted crops have unit variance. The last value, the reconstruction error of principal component
-    analysis, tells images unlike those crops: their statistics vary in directions in which the crops' do not.
+    The components of the fitted crops have unit variance. Strangeness is the log of the energy of s outside the components (the
+    reconstruction error of principal component analysis) less ENERGY_EXPONENT times the log of its whole energy. It tells
+    images unlike those crops: their statistics vary in directions in which the crops' do not.
 
     Attributes:
         mean: shape (r,).
@@ -41,14 +47,18 @@ class Reduction:
     def _feature(self, raw: NDArray[np.float16]) -> NDArray[np.float32]:
         standard = np.clip((raw.astype(np.float32) - self.mean) / self.scale, -CLIP, CLIP)
         white = standard @ self.matrix
-        left = (standard**2).sum(axis=1) - ((white * self.deviation) ** 2).sum(axis=1)
-        return np.asarray(np.column_stack([white, np.log(np.maximum(left, 1e-3))]), np.float32)
+        energy = (standard**2).sum(axis=1)
+        left = energy - ((white * self.deviation) ** 2).sum(axis=1)
+        strangeness = np.log(np.maximum(left, 1e-3)) - ENERGY_EXPONENT * np.log(np.maximum(energy, 1e-3))
+        return np.asarray(np.column_stack([white, strangeness]), np.float32)
 
 
-def fit_reduction(raw: NDArray[np.float16], dim: int, seed: int, rows: int = 30_000) -> Reduction:
-    """Fit on at most `rows` random rows of raw statistics, (n, r)."""
+def fit_reduction(sources: Sequence[NDArray[np.float16]], dim: int, seed: int, rows: int = 32_000) -> Reduction:
+    """Fit on random rows of raw statistics, (n, r): at most `rows`, from each source in proportion to its size."""
     rng = np.random.default_rng(seed)
-    sample = raw[np.sort(rng.permutation(len(raw))[:rows])].astype(np.float32)
+    share = min(1.0, rows / sum(map(len, sources)))
+    chosen = [raw[np.sort(rng.permutation(len(raw))[: int(share * len(raw))])] for raw in sources]
+    sample = np.concatenate(chosen).astype(np.float32)
     mean, deviation = sample.mean(axis=0), sample.std(axis=0)
     scale = np.maximum(deviation, 1e-3 * float(np.median(deviation)) + 1e-6)
     standard = np.clip((sample - mean) / scale, -CLIP, CLIP)
