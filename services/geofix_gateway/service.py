@@ -106,9 +106,7 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
     def _load(self) -> Bundle:
         bundle = Bundle.load(self._settings.bundle)
         _ = bundle.cells, bundle.calibration  # read now: a damaged table is a start-up error, not a request's
-        dbscan_labels(
-            bundle.cells.xyz[:1], 1.0, 1
-        )  # imports scikit-learn, which takes a second, before the first request
+        dbscan_labels(bundle.cells.xyz[:1], 1.0, 1)  # imports scikit-learn, a second that no request should pay
         return bundle
 
     def _deadline(self, context: grpc.aio.ServicerContext[Any, Any]) -> Deadline:

@@ -19,19 +19,25 @@ FAILED_KM = 20_015.0
 """The error of an image without an answer: half the Earth's circumference."""
 GEOSCORE_KM = 1492.7
 """Decay of GeoScore, 5000 · exp(−d / 1492.7 km) (OpenStreetView-5M, Astruc et al. 2024; GeoGuessr's world map)."""
+CLUSTERED = 3
+"""Neighbours that make a cluster evidence: fewer say nothing that the best match does not."""
 LEVELS = (0.5, 0.9)
 """Probabilities whose radii are evaluated."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One image's truth and answer, degrees and km; without an answer `lat` and `lon` are None."""
+    """One image's truth and answer, degrees and km; without an answer `lat` and `lon` are None.
+
+    `largest_cluster` counts the neighbours in the largest of the clusters that the answer rests on.
+    """
 
     truth: tuple[float, float]
     lat: float | None = None
     lon: float | None = None
     localizable: bool = False
     radii_km: Mapping[float, float] = field(default_factory=dict)
+    largest_cluster: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Metrics:
         radius_share: share of the images whose answer has radii.
         coverage: probability in percent -> share of the answers with a radius that hold the truth; None without any.
         radius_km: probability in percent -> median radius; None without any.
+        clustered_share: share of the localizable answers whose largest cluster has `CLUSTERED` neighbours; None without any.
     """
 
     n: int
@@ -61,6 +68,7 @@ class Metrics:
     radius_share: float
     coverage: dict[int, float | None]
     radius_km: dict[int, float | None]
+    clustered_share: float | None
 
     def record(self) -> dict[str, Any]:
         """The metrics as JSON can hold them; `median_radius_km` is of the 90 % radius."""
@@ -77,6 +85,7 @@ class Metrics:
             "radius_share": _rounded(self.radius_share),
             "median_radius_km": _rounded(self.radius_km[90]),
             "median_radius_50_km": _rounded(self.radius_km[50]),
+            "clustered_share": _rounded(self.clustered_share),
         }
 
 
@@ -125,7 +134,42 @@ def summarise(outcomes: Sequence[Outcome]) -> Metrics:
         radius_share=100 * len(with_radius) / len(outcomes),
         coverage=coverage,
         radius_km=radius,
+        clustered_share=_share(
+            [o.largest_cluster >= CLUSTERED for o in outcomes if o.lat is not None and o.localizable]
+        ),
     )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How many more images one strategy places within `within_km` than another, in points, with its 95 % interval."""
+
+    within_km: int
+    points: float
+    low: float
+    high: float
+
+    def record(self) -> dict[str, Any]:
+        """The gain as JSON can hold it."""
+        return {
+            "within_km": self.within_km,
+            "points": _rounded(self.points),
+            "low": _rounded(self.low),
+            "high": _rounded(self.high),
+        }
+
+
+def gain(ours_km: FloatArray, theirs_km: FloatArray, within_km: int = 200, seed: int = 0, rounds: int = 2000) -> Gain:
+    """The gain of one strategy over another from their errors on the same images, km, (n,), by paired bootstrap."""
+    difference = (ours_km <= within_km).astype(float) - (theirs_km <= within_km).astype(float)
+    rng = np.random.default_rng(seed)
+    means = difference[rng.integers(0, len(difference), (rounds, len(difference)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Gain(within_km, 100 * float(difference.mean()), 100 * float(low), 100 * float(high))
+
+
+def _share(values: Sequence[bool]) -> float | None:
+    return 100 * float(np.mean(values)) if values else None
 
 
 def _rounded(value: float | None) -> float | None:

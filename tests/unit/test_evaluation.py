@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geofix.evaluation import FAILED_KM, GEOSCORE_KM, WITHIN_KM, Outcome, errors_km, geoscore, summarise
+from geofix.evaluation import FAILED_KM, GEOSCORE_KM, WITHIN_KM, Outcome, errors_km, gain, geoscore, summarise
 from geofix.geo import EARTH_RADIUS_KM, destination
 
 RADII = {0.5: 100.0, 0.9: 1000.0}
@@ -154,3 +154,27 @@ def test_the_record_says_null_where_there_is_no_radius() -> None:
     record = summarise([FAILED]).record()
     assert record["median_radius_km"] is None
     assert record["coverage"] == {"50": None, "90": None}
+
+
+def test_clusters_count_over_the_localizable_answers() -> None:
+    place = (0.0, 0.0)
+    outcomes = [
+        Outcome(place, 0.0, 0.0, localizable=True, largest_cluster=3),
+        Outcome(place, 0.0, 0.0, localizable=True, largest_cluster=2),
+        Outcome(place, 0.0, 0.0, localizable=False, largest_cluster=9),
+        FAILED,
+    ]
+    assert summarise(outcomes).clustered_share == 50
+    assert summarise([FAILED]).clustered_share is None
+
+
+def test_the_gain_is_paired() -> None:
+    """Two strategies that differ on few images, always the same way, differ surely; unpaired they would not."""
+    theirs = np.array([10.0, 300.0] * 100)
+    ours = theirs.copy()
+    ours[1:60:2] = 100.0
+    found = gain(ours, theirs)
+    assert found.points == pytest.approx(15)
+    assert 9 < found.low < 13 < 17 < found.high < 21
+    assert gain(theirs, ours).high < 0
+    assert gain(ours, ours).record() == {"within_km": 200, "points": 0, "low": 0, "high": 0}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geofix.decision import Strategy
+from geofix.evaluation import Gain
 from geofix_training.config import OrbitConfig
 from geofix_training.tune import Answers
 
@@ -16,7 +17,7 @@ class Figures:
     """What was measured on held-out crops: answers by strategy, the default's gain over classification within 200 km, sizes."""
 
     answers: dict[Strategy, Answers]
-    gain: tuple[float, float, float]
+    gain: Gain
     cells: int
     gallery: int
 
@@ -27,7 +28,7 @@ def model_card(config: OrbitConfig, raster_sha256: str, figures: Figures) -> str
         f"| {strategy} | {a.within(25):.1%} | {a.within(200):.1%} | {a.within(750):.1%} | {float(np.median(a.error_km)):.0f} km |"
         for strategy, a in figures.answers.items()
     )
-    gain, low, high = (100 * value for value in figures.gain)
+    gain = figures.gain
     footprint = config.held_out.footprint_km
     return f"""# {config.name}
 
@@ -52,7 +53,7 @@ On {len(next(iter(figures.answers.values())).error_km):,} generated crops at pla
 |---|---|---|---|---|
 {rows}
 
-`posterior`, the default, beats `classification` by {gain:.1f} points within 200 km (95 % interval {low:.1f} to {high:.1f}).
+`posterior`, the default, beats `classification` by {gain.points:.1f} points within {gain.within_km} km (95 % interval {gain.low:.1f} to {gain.high:.1f}).
 `geofix-train check` prints coverage of the radii and the share of foreign pictures that are refused; `geofix evaluate` measures your own images.
 
 ## What it must not be used for

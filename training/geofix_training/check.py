@@ -10,11 +10,12 @@ import numpy as np
 from geofix.bundle import Bundle
 from geofix.decision import Strategy
 from geofix.errors import InvalidInput
+from geofix.evaluation import CLUSTERED, gain
 from geofix.geo import latlon_to_xyz
 from geofix.local import LocalEngine
 from geofix_training.features import RENDER_SIZE, crop_input, random_views
 from geofix_training.raster import Raster
-from geofix_training.tune import answer, bootstrap_difference
+from geofix_training.tune import answer
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
@@ -45,9 +46,13 @@ def check_crops(bundle: Bundle, raster: Raster, count: int, footprint_km: tuple[
         report[f"coverage_{level:.0%}"] = 100 * float((ours.error_km[passed] <= radius).mean())
         report[f"median_radius_{level:.0%}_km"] = float(np.median(radius))
     largest = [max((len(c.members) for c in d.clusters), default=0) for d in ours.decisions]
-    report["largest_cluster_of_3_or_more"] = 100 * float((np.array(largest)[passed] >= 3).mean())
-    gain, low, high = bootstrap_difference(ours.error_km <= 200, base.error_km <= 200, seed)
-    return report | {"gain_over_classification": 100 * gain, "gain_low": 100 * low, "gain_high": 100 * high}
+    report["clustered_share"] = 100 * float((np.array(largest)[passed] >= CLUSTERED).mean())
+    over_cells = gain(ours.error_km, base.error_km, seed=seed)
+    return report | {
+        "gain_over_classification": over_cells.points,
+        "gain_low": over_cells.low,
+        "gain_high": over_cells.high,
+    }
 
 
 def check_foreign(bundle: Bundle, folder: Path, limit: int, seed: int, progress: Callable[[int, int], None]) -> Report:

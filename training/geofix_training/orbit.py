@@ -18,6 +18,7 @@ from geofix.bundle import Bundle, sha256_of
 from geofix.cells import Cells
 from geofix.decision import Strategy
 from geofix.errors import ConfigurationError
+from geofix.evaluation import gain
 from geofix.geo import latlon_to_xyz
 from geofix.local import LocalEngine
 from geofix_training.backbone import SIZE, Levels
@@ -32,7 +33,7 @@ from geofix_training.heads import MixtureHead, RetrievalModule
 from geofix_training.partition import StopRule, make_cells, split
 from geofix_training.raster import Raster
 from geofix_training.reduction import Reduction, fit_reduction
-from geofix_training.tune import answer, bootstrap_difference, tune
+from geofix_training.tune import answer, tune
 from geofix_training.write_bundle import finish, write_gallery
 
 TUNING_SEED, CALIBRATION_SEED = 7_000, 8_000
@@ -101,10 +102,8 @@ class Orbit:
         low, high = held_out.footprint_km
         source = f"{held_out.calibration} damaged crops of {low:.0f} to {high:.0f} km at places of their own"
         calibration = calibrate(answers, rule, gate, source)
-        gain = bootstrap_difference(
-            by[Strategy.POSTERIOR].error_km <= 200, by[Strategy.CLASSIFICATION].error_km <= 200, config.seed
-        )
-        card = model_card(config, self.raster_sha256, Figures(by, gain, len(cells), len(engine.gallery.ids)))
+        over_cells = gain(by[Strategy.POSTERIOR].error_km, by[Strategy.CLASSIFICATION].error_km)
+        card = model_card(config, self.raster_sha256, Figures(by, over_cells, len(cells), len(engine.gallery.ids)))
         return finish(bundle.directory, config, cells, calibration, card)
 
     def _crops(self, name: str, count: int, footprint_km: tuple[float, float], seed: int) -> Crops:

@@ -6,7 +6,6 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geofix.aggregate import clusters_of
 from geofix.decision import Decision, DecisionRule, Strategy, decide, plan
@@ -79,14 +78,3 @@ def _eps(engine: LocalEngine, heads: list[Heads], rule: DecisionRule) -> float:
         if np.mean(np.array(largest) >= 3) >= 0.9:
             return eps_km
     return 160.0
-
-
-def bootstrap_difference(
-    a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int = 0, rounds: int = 2000
-) -> tuple[float, float, float]:
-    """Paired bootstrap of mean(a) − mean(b): the difference and its 95 % interval."""
-    difference = a.astype(float) - b.astype(float)
-    rng = np.random.default_rng(seed)
-    means = difference[rng.integers(0, len(difference), (rounds, len(difference)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(difference.mean()), float(low), float(high)

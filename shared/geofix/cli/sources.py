@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from geofix.client import Client, LocateOptions, Location
+from geofix.client import Alternative, Client, LocateOptions, Location
 from geofix.evaluation import LEVELS
+from geofix.geo import xyz_to_latlon
+
+if TYPE_CHECKING:
+    from geofix.aggregate import Cluster
+    from geofix.decision import Decision
 
 STRATEGIES = ("posterior", "classification", "retrieval", "swc")
 """The default first; the others stand beside it."""
@@ -23,7 +29,7 @@ def ask_server(client: Client) -> Callable[[bytes], Answers]:
             strategy: client.locate(
                 data,
                 LocateOptions(
-                    strategy=strategy, probabilities=LEVELS, max_alternatives=0, max_cells=0, max_neighbors=0
+                    strategy=strategy, probabilities=LEVELS, max_alternatives=100, max_cells=0, max_neighbors=0
                 ),
             )
             for strategy in STRATEGIES
@@ -40,7 +46,6 @@ def ask_bundle(directory: Path) -> Callable[[bytes], Answers]:
     """
     from geofix.bundle import Bundle
     from geofix.decision import Strategy
-    from geofix.geo import xyz_to_latlon
     from geofix.local import LocalEngine
 
     bundle = Bundle.load(directory)
@@ -58,7 +63,21 @@ def ask_bundle(directory: Path) -> Callable[[bytes], Answers]:
             if localizable and strategy == Strategy.POSTERIOR:  # the only one that radii are fitted for
                 found = {p: calibration.radius_km(decision.signals, p) for p in LEVELS}
                 radii = {p: 1000 * km for p, km in found.items() if km is not None}
-            answers[strategy] = Location(float(lat), float(lon), localizable, decision.method.value, strategy, radii)
+            answers[strategy] = Location(
+                float(lat),
+                float(lon),
+                localizable,
+                decision.method.value,
+                strategy,
+                radii,
+                alternatives=tuple(_alternative(cluster, decision) for cluster in decision.clusters),
+            )
         return answers
 
     return answer
+
+
+def _alternative(cluster: Cluster, decision: Decision) -> Alternative:
+    lat, lon = xyz_to_latlon(cluster.xyz)
+    weight = float(decision.weights[list(cluster.members)].sum())
+    return Alternative(float(lat), float(lon), weight, len(cluster.members))
