@@ -54,7 +54,7 @@ def tune(
             engine.gallery.search(head.embedding, plan(trial, Strategy.POSTERIOR, head.cells).cells, trial.k)[1]
             for head in heads
         ]
-        for temperature in (0.015, 0.02, 0.03, 0.045, 0.07):
+        for temperature in (0.01, 0.015, 0.02, 0.03, 0.05):
             weights = [neighbor_weights(n, h.cells, temperature) for n, h in zip(found, heads, strict=True)]
             for scale, refine in itertools.product((100.0, 200.0, 400.0), (0.0, 60.0, 120.0)):
                 places = [kernel_mode(n.xyz, w, scale, refine) for n, w in zip(found, weights, strict=True)]
