@@ -43,13 +43,13 @@ class Up:
         wait_until(lambda: text in self.output or self.process.poll() is not None, seconds, lambda: self.output)
         assert text in self.output, self.output
 
-    def until_ready(self, seconds: float = 60) -> None:
+    def until_ready(self, seconds: float = 120) -> None:
         self.until(f"geofix is ready: gRPC at 127.0.0.1:{self.port} (Ctrl-C stops)", seconds)
 
     def interrupt(self) -> int:
         """Ctrl-C; the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def children(self) -> dict[str, int]:
         """Pids by the name of their service (`gallery` for the loader), without the supervisor."""
@@ -109,7 +109,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, explain: Callable[
         time.sleep(0.05)
 
 
-def locate(address: str, image: bytes, seconds: float = 10) -> pb.LocateResponse:
+def locate(address: str, image: bytes, seconds: float = 60) -> pb.LocateResponse:
     with grpc.insecure_channel(address) as channel:
         request = pb.LocateRequest(source=ImageSource(image=image))
         answer: pb.LocateResponse = rpc.GeolocationServiceStub(channel).Locate(

@@ -272,7 +272,7 @@ def test_a_server_that_is_not_there_is_named_without_its_password(bundle: Bundle
     assert caught.value.reason is Reason.GALLERY_UNAVAILABLE
     assert "127.0.0.1:1" in caught.value.message
     assert "secret" not in caught.value.message
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # without a time-out pymilvus tries for minutes
 
 
 def test_redacted_leaves_paths_alone() -> None:

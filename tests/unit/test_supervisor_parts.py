@@ -127,14 +127,14 @@ time.sleep(60)
 def test_exit_codes_and_last_lines_are_told(tmp_path: Path) -> None:
     child = Child(python("import sys; [print(i) for i in range(50)]; sys.exit(3)"), tmp_path / "log")
     child.start()
-    assert child.wait(10)
+    assert child.wait(60)
     assert child.how_it_ended() == "exit code 3"
     assert child.last_lines(2) == "  48\n  49"
     child.start(first=False)
-    assert child.wait(10)
+    assert child.wait(60)
     assert len(child.log.read_text().splitlines()) == 100
     child.start()
-    assert child.wait(10)
+    assert child.wait(60)
     assert len(child.log.read_text().splitlines()) == 50
 
 
@@ -154,7 +154,7 @@ def test_terminate_is_gentle(tmp_path: Path) -> None:
     child.start()
     until(lambda: "up" in child.log.read_text())
     child.terminate()
-    assert child.wait(10)
+    assert child.wait(60)
     assert child.exit_code == 0
     child.terminate()  # a second time: nothing happens
 
@@ -232,7 +232,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until(condition: object, seconds: float = 10) -> None:
+def until(condition: object, seconds: float = 60) -> None:
     assert callable(condition)
     end = time.monotonic() + seconds
     while not condition():
