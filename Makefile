@@ -12,7 +12,7 @@ TORCH := torch==2.13.0
 BUNDLE ?= bundles/orbit
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format protos clean setup setup-test
+.PHONY: help demo up test check format protos load clean setup setup-test
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,7 +29,7 @@ test: setup-test ## run every test (installs torch for the training tests)
 check: setup-test ## formatting, lint, types, import arrows, protos
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy shared services training tests tools
+	@$(BIN)/mypy shared services training tests tools benchmarks
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/check_protos.py
 
@@ -40,6 +40,9 @@ format: setup-test ## format the code and the protos
 
 protos: setup-test ## generate shared/geofix/v1 from proto/
 	@$(BIN)/python tools/make_protos.py shared
+
+load: setup ## load the platform on this machine: images a second and latency (LOAD="--rate 50" and so on; about a minute)
+	@$(BIN)/python benchmarks/load.py $(LOAD)
 
 clean: ## remove what was built and installed here
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
