@@ -174,6 +174,102 @@ class Neighbor(_message.Message):
 Global___Neighbor: _TypeAlias = Neighbor  # noqa: Y015
 
 @_typing.final
+class SearchArea(_message.Message):
+    """An area that places are asked to lie in; its edge belongs to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CIRCLE_FIELD_NUMBER: _builtins.int
+    BOX_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    country: _builtins.str
+    """A country, by its code of ISO 3166-1 alpha-2 in capitals, such as `NO`: inside its outline (Natural Earth, 1:50m), or within 5 km
+    of it and in no other country.
+    """
+    @_builtins.property
+    def circle(self) -> Global___Circle:
+        """All places within a distance of a centre."""
+
+    @_builtins.property
+    def box(self) -> Global___Box:
+        """All places between two parallels and two meridians."""
+
+    def __init__(
+        self,
+        *,
+        circle: Global___Circle | None = ...,
+        box: Global___Box | None = ...,
+        country: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["area", b"area", "box", b"box", "circle", b"circle", "country", b"country"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["area", b"area", "box", b"box", "circle", b"circle", "country", b"country"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_area: _TypeAlias = _typing.Literal["circle", "box", "country"]  # noqa: Y015
+    _WhichOneofArgType_area: _TypeAlias = _typing.Literal["area", b"area"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_area) -> _WhichOneofReturnType_area | None: ...
+
+Global___SearchArea: _TypeAlias = SearchArea  # noqa: Y015
+
+@_typing.final
+class Circle(_message.Message):
+    """A circle on the sphere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CENTER_FIELD_NUMBER: _builtins.int
+    RADIUS_M_FIELD_NUMBER: _builtins.int
+    radius_m: _builtins.float
+    """Its radius, metres on the great circle; over 0, at most 20,015,115 (half way round the Earth)."""
+    @_builtins.property
+    def center(self) -> _latlng_pb2.LatLng:
+        """Its centre, WGS84 degrees."""
+
+    def __init__(
+        self,
+        *,
+        center: _latlng_pb2.LatLng | None = ...,
+        radius_m: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["center", b"center"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["center", b"center", "radius_m", b"radius_m"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Circle: _TypeAlias = Circle  # noqa: Y015
+
+@_typing.final
+class Box(_message.Message):
+    """A box of degrees; from its west eastwards to its east, so that one with west > east crosses the antimeridian."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOUTHWEST_FIELD_NUMBER: _builtins.int
+    NORTHEAST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def southwest(self) -> _latlng_pb2.LatLng:
+        """Its south-western corner, WGS84 degrees."""
+
+    @_builtins.property
+    def northeast(self) -> _latlng_pb2.LatLng:
+        """Its north-eastern corner, WGS84 degrees; its latitude is not below the south-western one's."""
+
+    def __init__(
+        self,
+        *,
+        southwest: _latlng_pb2.LatLng | None = ...,
+        northeast: _latlng_pb2.LatLng | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["northeast", b"northeast", "southwest", b"southwest"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["northeast", b"northeast", "southwest", b"southwest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Box: _TypeAlias = Box  # noqa: Y015
+
+@_typing.final
 class Limits(_message.Message):
     """Limits that a service checks before any work."""
 
