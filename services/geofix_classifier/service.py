@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from typing import Any
 
 import grpc
-import numpy as np
 from google.type.latlng_pb2 import LatLng
-from numpy.typing import NDArray
 
+from geofix.batching import Batcher
+from geofix.batching_records import Done
 from geofix.bundle import Bundle
-from geofix.errors import GeofixError, InvalidInput, Reason
+from geofix.cpus import available_cpus
+from geofix.errors import InvalidInput, Unavailable
 from geofix.geo import xyz_to_latlon
 from geofix.limits import check_batch, limits_message
 from geofix.posterior import CellScores
 from geofix.server import Service
+from geofix.sources import Array, SourceItem, network_input
 from geofix.v1 import classifier_service_pb2 as pb
 from geofix.v1 import classifier_service_pb2_grpc as rpc
 from geofix.v1 import types_pb2
-from geofix.vectors import pack_vector, unpack_vector
-from geofix.workers import WorkQueue
+from geofix.vectors import pack_vector
 from geofix_classifier.classify import Classification, Classifier
 from geofix_classifier.settings import ClassifierSettings
 
@@ -37,11 +36,8 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
 
     def __init__(self, settings: ClassifierSettings) -> None:
         self._settings = settings
-        decoders = settings.decode_threads or os.cpu_count() or 1
-        self._decoding = WorkQueue("decode", decoders, settings.max_queue)
-        # One thread owns the networks: two passes at once would only share the same cores.
-        self._inference = WorkQueue("inference", 1, settings.max_queue)
         self._classifier: Classifier
+        self._batcher: Batcher[SourceItem, Array, Classification] | None = None
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer to the server."""
@@ -50,14 +46,24 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
     async def start(self) -> None:
         """Verify the bundle, load the networks and warm them up."""
         self._classifier = await asyncio.to_thread(self._load)
+        self._batcher = Batcher(
+            "classifier",
+            # One thread owns the networks: two passes at once would only share the same cores.
+            [self._classifier.classify],
+            self._prepare,
+            prepare_threads=self._settings.decode_threads or available_cpus(),
+            max_queue=self._settings.max_queue,
+            key=lambda item: item.shape,
+        )
 
     async def check(self) -> None:
-        """The networks are in memory: nothing can take them away."""
+        """The networks answer; after repeated failures a grey image finds out."""
+        await self._running.check(SourceItem(0, self._classifier.probe))
 
     async def close(self) -> None:
         """End the threads."""
-        self._decoding.close()
-        self._inference.close()
+        if self._batcher is not None:
+            await asyncio.to_thread(self._batcher.close)
 
     async def Classify(
         self, request: pb.ClassifyRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -65,11 +71,10 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
         """See the proto."""
         check_batch(len(request.sources), self._settings.max_batch)
         count = self._cell_count(request.max_cells)
-        prepared = await asyncio.gather(*(self._prepare(i, s) for i, s in enumerate(request.sources)))
-        results = await self._inference.run(self._classifier.classify, [item for item, _ in prepared], count)
+        items = [SourceItem(index, source) for index, source in enumerate(request.sources)]
+        done = await self._running.submit(items, self._settings.deadline(context.time_remaining()))
         return pb.ClassifyResponse(
-            results=[self._result(r, ms) for r, (_, ms) in zip(results, prepared, strict=True)],
-            model_version=self._classifier.bundle.version,
+            results=[self._result(one, count) for one in done], model_version=self._classifier.bundle.version
         )
 
     async def GetModelInfo(
@@ -85,10 +90,16 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
             limits=limits_message(self._settings),
         )
 
+    @property
+    def _running(self) -> Batcher[SourceItem, Array, Classification]:
+        if self._batcher is None:
+            raise Unavailable(f"{self.full_name} is starting", metadata={"service": self.full_name})
+        return self._batcher
+
     def _load(self) -> Classifier:
         settings = self._settings
         classifier = Classifier(Bundle.load(settings.bundle), settings.provider_list, settings.threads)
-        classifier.warm_up()
+        classifier.classify([classifier.probe])  # so that the first request does not pay for memory and kernels
         return classifier
 
     def _cell_count(self, asked: int) -> int:
@@ -96,30 +107,15 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
             raise InvalidInput(f"max_cells must be 0 to {MOST_CELLS}, not {asked}", metadata={"option": "max_cells"})
         return min(asked or DEFAULT_CELLS, len(self._classifier.cells))
 
-    async def _prepare(self, index: int, source: types_pb2.ImageSource) -> tuple[NDArray[np.float32], float]:
-        try:
-            match source.WhichOneof("source"):
-                case "image":
-                    started = time.perf_counter()
-                    item = await self._decoding.run(
-                        self._classifier.preprocess, source.image, self._settings.image_limits
-                    )
-                    return item, (time.perf_counter() - started) * 1000
-                case "feature":
-                    dim = self._classifier.bundle.manifest.feature_dim
-                    return unpack_vector(source.feature, dim, Reason.FEATURE_INVALID), 0.0
-                case _:
-                    raise InvalidInput("neither an image nor a feature was sent", Reason.IMAGE_MISSING)
-        except GeofixError as error:
-            error.metadata["index"] = str(index)
-            raise
+    def _prepare(self, item: SourceItem) -> Array:
+        return network_input(item, self._classifier.bundle.manifest, self._settings.image_limits)
 
-    def _result(self, result: Classification, preprocess_ms: float) -> pb.ClassifyResult:
+    def _result(self, done: Done[Classification], max_cells: int) -> pb.ClassifyResult:
         return pb.ClassifyResult(
-            scores=self._scores(result.scores),
-            feature=pack_vector(result.feature),
-            preprocess_ms=preprocess_ms,
-            inference_ms=result.inference_ms,
+            scores=self._scores(self._classifier.scores(done.value, max_cells)),
+            feature=pack_vector(done.value.feature),
+            preprocess_ms=done.prepare_s * 1000,
+            inference_ms=done.run_s * 1000,
         )
 
     def _scores(self, scores: CellScores) -> types_pb2.CellScores:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofix.bundle import BACKBONE, EMBEDDER, Bundle
-from geofix.images import ImageLimits, decode, prepare
 from geofix.onnx import OnnxSession
+
+Array = NDArray[np.float32]
 
 
 class Embedder:
@@ -30,21 +31,15 @@ class Embedder:
         """Whether it has a backbone."""
         return self._backbone is not None
 
-    def warm_up(self) -> None:
-        """One pass over a zero feature, so that the first request does not pay for memory and kernels."""
-        self.embed(np.zeros((1, self.bundle.manifest.feature_dim), np.float32))
+    @property
+    def probe(self) -> Array:
+        """A zero feature, shape (feature_dim,): warms the device up, and finds out whether it works."""
+        return np.zeros(self.bundle.manifest.feature_dim, np.float32)
 
-    def feature(self, data: bytes, limits: ImageLimits) -> NDArray[np.float32]:
-        """The backbone's feature of an image file, shape (feature_dim,).
-
-        Raises:
-            InvalidInput: see `geofix.images.decode`.
-        """
-        assert self._backbone is not None
-        batch = prepare(decode(data, limits), self.bundle.manifest.preprocessing)[None]
-        feature: NDArray[np.float32] = self._backbone.run(batch)["feature"][0]
-        return feature
-
-    def embed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Unit embeddings, shape (n, embedding_dim), of features, shape (n, feature_dim)."""
-        return self._module.run(features)["embedding"]
+    def embed(self, batch: Sequence[Array]) -> list[Array]:
+        """Unit embeddings, shape (embedding_dim,), of features, (feature_dim,), or of network inputs of one shape, (3, h, w)."""
+        stacked = np.stack(batch)
+        if stacked.ndim > 2:
+            assert self._backbone is not None
+            stacked = self._backbone.run(stacked)["feature"]
+        return list(self._module.run(stacked)["embedding"])

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
+from geofix.batching import Batcher
 from geofix.bundle import Bundle
-from geofix.errors import GeofixError, InvalidInput, Reason
+from geofix.cpus import available_cpus
+from geofix.errors import InvalidInput, Reason, Unavailable
 from geofix.limits import check_batch, limits_message
 from geofix.server import Service
+from geofix.sources import Array, SourceItem, network_input
 from geofix.v1 import embedder_service_pb2 as pb
 from geofix.v1 import embedder_service_pb2_grpc as rpc
 from geofix.v1 import types_pb2
-from geofix.vectors import pack_vector, unpack_vector
-from geofix.workers import WorkQueue
+from geofix.vectors import pack_vector
 from geofix_embedder.embed import Embedder
 from geofix_embedder.settings import EmbedderSettings
 
@@ -30,9 +29,8 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
 
     def __init__(self, settings: EmbedderSettings) -> None:
         self._settings = settings
-        # One thread owns the networks: two passes at once would only share the same cores.
-        self._inference = WorkQueue("inference", 1, settings.max_queue)
         self._embedder: Embedder
+        self._batcher: Batcher[SourceItem, Array, Array] | None = None
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer to the server."""
@@ -41,24 +39,34 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
     async def start(self) -> None:
         """Verify the bundle, load the network and warm it up."""
         self._embedder = await asyncio.to_thread(self._load)
+        self._batcher = Batcher(
+            "embedder",
+            # One thread owns the networks: two passes at once would only share the same cores.
+            [self._embedder.embed],
+            self._prepare,
+            prepare_threads=available_cpus() if self._settings.embed_images else 1,
+            max_queue=self._settings.max_queue,
+            key=lambda item: item.shape,
+        )
 
     async def check(self) -> None:
-        """The network is in memory: nothing can take it away."""
+        """The network answers; after repeated failures a zero feature finds out."""
+        await self._running.check(SourceItem(0, self._embedder.probe))
 
     async def close(self) -> None:
-        """End the thread."""
-        self._inference.close()
+        """End the threads."""
+        if self._batcher is not None:
+            await asyncio.to_thread(self._batcher.close)
 
     async def Embed(self, request: pb.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.EmbedResponse:
         """See the proto."""
         check_batch(len(request.sources), self._settings.max_batch)
-        features = np.stack([await self._feature(i, source) for i, source in enumerate(request.sources)])
-        started = time.perf_counter()
-        embeddings = await self._inference.run(self._embedder.embed, features)
+        items = [self._item(index, source) for index, source in enumerate(request.sources)]
+        done = await self._running.submit(items, self._settings.deadline(context.time_remaining()))
         return pb.EmbedResponse(
-            embeddings=[pack_vector(row) for row in embeddings],
+            embeddings=[pack_vector(one.value) for one in done],
             model_version=self._embedder.bundle.version,
-            inference_ms=(time.perf_counter() - started) * 1000,
+            inference_ms=max(one.run_s for one in done) * 1000,
         )
 
     async def GetModelInfo(
@@ -75,31 +83,29 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
             limits=limits_message(self._settings),
         )
 
+    @property
+    def _running(self) -> Batcher[SourceItem, Array, Array]:
+        if self._batcher is None:
+            raise Unavailable(f"{self.full_name} is starting", metadata={"service": self.full_name})
+        return self._batcher
+
     def _load(self) -> Embedder:
         settings = self._settings
         embedder = Embedder(
             Bundle.load(settings.bundle), settings.provider_list, settings.threads, settings.embed_images
         )
-        embedder.warm_up()
+        embedder.embed([embedder.probe])  # so that the first request does not pay for memory and kernels
         return embedder
 
-    async def _feature(self, index: int, source: types_pb2.ImageSource) -> NDArray[np.float32]:
-        try:
-            match source.WhichOneof("source"):
-                case "feature":
-                    dim = self._embedder.bundle.manifest.feature_dim
-                    return unpack_vector(source.feature, dim, Reason.FEATURE_INVALID)
-                case "image" if self._embedder.embeds_images:
-                    limits = self._settings.image_limits
-                    return await self._inference.run(self._embedder.feature, source.image, limits)
-                case "image":
-                    raise InvalidInput(
-                        "this embedder takes features, not images: classify the image and send its feature, "
-                        "or set GEOFIX_EMBED_IMAGES=true",
-                        Reason.IMAGE_FORMAT_UNSUPPORTED,
-                    )
-                case _:
-                    raise InvalidInput("neither an image nor a feature was sent", Reason.IMAGE_MISSING)
-        except GeofixError as error:
-            error.metadata["index"] = str(index)
-            raise
+    def _item(self, index: int, source: types_pb2.ImageSource) -> SourceItem:
+        if source.WhichOneof("source") == "image" and not self._embedder.embeds_images:
+            raise InvalidInput(
+                "this embedder takes features, not images: classify the image and send its feature, "
+                "or set GEOFIX_EMBED_IMAGES=true",
+                Reason.IMAGE_FORMAT_UNSUPPORTED,
+                {"index": str(index)},
+            )
+        return SourceItem(index, source)
+
+    def _prepare(self, item: SourceItem) -> Array:
+        return network_input(item, self._embedder.bundle.manifest, self._settings.image_limits)

@@ -100,10 +100,25 @@ class NotFound(GeofixError):
 
 
 class Overloaded(GeofixError):
-    """A bounded queue is full; retry after a pause."""
+    """A bounded queue is full; retry after a pause.
+
+    Attributes:
+        retry_after_s: the pause, seconds; None where nothing is known of it.
+    """
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     default_reason = Reason.QUEUE_FULL
+
+    def __init__(
+        self,
+        message: str,
+        reason: Reason | None = None,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, reason, metadata)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(GeofixError):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geofix.cpus import available_cpus
 from geofix.errors import MismatchError, Reason
 
 # ONNX Runtime carries telemetry to Microsoft and leaves a device id in the home directory, unless told not to before its import.
@@ -52,19 +53,6 @@ class OnnxSession:
         """Run a batch, shape (n, ...), through the model's single input; outputs by name, each of shape (n, ...)."""
         values = self._session.run(list(self.outputs), {self.inputs[0]: np.ascontiguousarray(batch, np.float32)})
         return dict(zip(self.outputs, values, strict=True))
-
-
-def available_cpus() -> int:
-    """Cores that this process may use: the cgroup's quota where there is one, else its CPU affinity."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    try:
-        limit, period = quota.read_text().split()
-        if limit != "max":
-            cores = min(cores, max(1, round(int(limit) / int(period))))
-    except (OSError, ValueError):  # no cgroup v2 here: the affinity stands
-        pass
-    return cores
 
 
 def _mismatch(asked: Sequence[str], found: Sequence[str]) -> MismatchError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Self
 
@@ -52,6 +53,12 @@ class ServiceSettings(Settings):
     def image_limits(self) -> ImageLimits:
         """Limits on one image."""
         return ImageLimits(self.max_image_bytes, self.max_image_pixels)
+
+    def deadline(self, remaining_s: float | None) -> float:
+        """When a call that has `remaining_s` left (None: it brought no deadline) ends, on the clock of `time.monotonic`."""
+        return time.monotonic() + (
+            self.default_deadline_s if remaining_s is None else min(remaining_s, self.max_deadline_s)
+        )
 
 
 class ModelSettings(ServiceSettings):

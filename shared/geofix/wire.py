@@ -1,10 +1,12 @@
-"""Exceptions on the wire: `GeofixError` to a gRPC status with `google.rpc.ErrorInfo`, and back."""
+"""Exceptions on the wire: `GeofixError` to a gRPC status with `google.rpc.ErrorInfo` and `RetryInfo`, and back."""
 
 from __future__ import annotations
 
 import grpc
 from google.protobuf.any_pb2 import Any
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
@@ -15,6 +17,7 @@ from geofix.errors import (
     GeofixError,
     InternalError,
     InvalidInput,
+    Overloaded,
     Reason,
     Unavailable,
 )
@@ -26,21 +29,32 @@ _BY_CODE = {error.code: error for error in WIRE_ERRORS}
 
 
 def error_to_status(error: GeofixError) -> Status:
-    """The status of an error: its code, its message and an ErrorInfo."""
-    detail = Any()
-    detail.Pack(ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=error.metadata))
-    return Status(code=error.code.value[0], message=error.message, details=[detail])
+    """The status of an error: its code, its message, an ErrorInfo and, where the pause before a retry is known, a RetryInfo."""
+    details = [_packed(ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=error.metadata))]
+    if isinstance(error, Overloaded) and error.retry_after_s is not None:
+        pause = Duration()
+        pause.FromNanoseconds(round(error.retry_after_s * 1e9))
+        details.append(_packed(RetryInfo(retry_delay=pause)))
+    return Status(code=error.code.value[0], message=error.message, details=details)
 
 
 def error_from_status(status: Status) -> GeofixError | None:
     """The error that a status carries, or None where no ErrorInfo of ours is in it."""
-    for detail in status.details:
-        info = ErrorInfo()
-        if detail.Unpack(info) and info.domain == DOMAIN:
-            kind = next((e for e in WIRE_ERRORS if e.code.value[0] == status.code), InternalError)
-            reason = Reason(info.reason) if info.reason in Reason.__members__ else kind.default_reason
-            return kind(status.message, reason, dict(info.metadata))
-    return None
+    info, retry = ErrorInfo(), RetryInfo()
+    if not any(detail.Unpack(info) and info.domain == DOMAIN for detail in status.details):
+        return None
+    kind = next((e for e in WIRE_ERRORS if e.code.value[0] == status.code), InternalError)
+    reason = Reason(info.reason) if info.reason in Reason.__members__ else kind.default_reason
+    error = kind(status.message, reason, dict(info.metadata))
+    if isinstance(error, Overloaded) and any(detail.Unpack(retry) for detail in status.details):
+        error.retry_after_s = retry.retry_delay.ToNanoseconds() / 1e9
+    return error
+
+
+def _packed(message: Message) -> Any:
+    detail = Any()
+    detail.Pack(message)
+    return detail
 
 
 def error_from_rpc(error: grpc.RpcError, service: str) -> GeofixError:
