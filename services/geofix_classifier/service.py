@@ -33,6 +33,7 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
     """Serves one bundle's classifier."""
 
     full_name = "geofix.v1.ClassifierService"
+    role = "classifier"
 
     def __init__(self, settings: ClassifierSettings) -> None:
         self._settings = settings

@@ -26,6 +26,7 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
     """Serves one bundle's retrieval module."""
 
     full_name = "geofix.v1.EmbedderService"
+    role = "embedder"
 
     def __init__(self, settings: EmbedderSettings) -> None:
         self._settings = settings

@@ -32,6 +32,7 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
     """Answers clients with one bundle."""
 
     full_name = "geofix.v1.GeolocationService"
+    role = "gateway"
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings

@@ -50,6 +50,7 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
     """
 
     full_name = "geofix.v1.RetrievalService"
+    role = "retrieval"
 
     def __init__(self, settings: RetrievalSettings) -> None:
         check_uri(settings.milvus_uri)

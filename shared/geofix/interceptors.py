@@ -10,6 +10,7 @@ from typing import Any, NoReturn, cast
 import grpc
 
 from geofix.errors import DeadlineExceeded, GeofixError, InternalError
+from geofix.telemetry.calls import ObservedCall
 from geofix.wire import STATUS_DETAILS, error_to_status
 
 log = logging.getLogger("geofix.rpc")
@@ -51,23 +52,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: str, inner: Handler) -> Handler:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            try:
-                pending = self._not_ready()
-                if pending is not None:
-                    raise pending
-                async with asyncio.timeout(self._seconds(context)):
-                    return await inner(request, context)
-            except TimeoutError:
-                error: GeofixError = DeadlineExceeded(f"{method} did not finish within its deadline")
-            except GeofixError as known:
-                error = known
-            except grpc.aio.AbortError:
-                raise
-            except Exception:
-                # The text of an unknown exception may hold anything (a path, a secret); the client gets a fixed one.
-                log.exception("%s failed", method)
-                error = InternalError("internal error; the service's log says more")
-            return await _abort(context, error)
+            with ObservedCall(method, context) as observed:
+                try:
+                    pending = self._not_ready()
+                    if pending is not None:
+                        raise pending
+                    async with asyncio.timeout(self._seconds(context)):
+                        return await inner(request, context)
+                except TimeoutError:
+                    error: GeofixError = DeadlineExceeded(f"{method} did not finish within its deadline")
+                except GeofixError as known:
+                    error = known
+                except grpc.aio.AbortError:
+                    raise
+                except Exception:
+                    # The text of an unknown exception may hold anything (a path, a secret); the client gets a fixed one.
+                    log.exception("%s failed", method)
+                    error = InternalError("internal error; the service's log says more")
+                observed.failed(error)
+                return await _abort(context, error)
 
         return call
 

@@ -18,6 +18,8 @@ from grpc_reflection.v1alpha import reflection
 from geofix.errors import ConfigurationError, GeofixError, Unavailable
 from geofix.interceptors import CallInterceptor
 from geofix.settings import ServiceSettings
+from geofix.telemetry.metrics import READY, TASKS, VERSIONS
+from geofix.telemetry.process import started as telemetry
 
 log = logging.getLogger("geofix.server")
 
@@ -32,6 +34,8 @@ class Service(ABC):
 
     full_name: ClassVar[str]
     """Name in the protos, such as `geofix.v1.ClassifierService`; also the name that health answers to."""
+    role: ClassVar[str]
+    """Its part in the platform, such as `classifier`: what logs, metrics and traces call it."""
 
     @abstractmethod
     def register(self, server: grpc.aio.Server) -> None:
@@ -52,6 +56,10 @@ class Service(ABC):
         Raises:
             GeofixError: it cannot, and why.
         """
+
+    def versions(self) -> tuple[str, str]:
+        """The model version and the gallery version that answer now; empty for what it does not have."""
+        return "", ""
 
     async def close(self) -> None:
         """Release what `start` took."""
@@ -129,6 +137,7 @@ class Server:
             log.exception("%s could not start", self._service.full_name)
             return
         ready: bool | None = None
+        versions = ("", "")
         while True:
             try:
                 await self._service.check()
@@ -142,9 +151,13 @@ class Server:
             if now is not ready:
                 ready = now
                 self._was_ready = self._was_ready or now
+                READY.set(now)
                 log.info("%s is %s", self._service.full_name, "ready" if now else f"not ready: {reason}")
                 state = health_pb2.HealthCheckResponse
                 await self._health.set(self._service.full_name, state.SERVING if now else state.NOT_SERVING)
+            if now and (serving := self._service.versions()) != versions:
+                versions = serving
+                VERSIONS.replace(*versions)
             await asyncio.sleep(HEALTH_POLL_S if self._was_ready else READY_POLL_S)
 
 
@@ -155,10 +168,9 @@ def main(settings_class: type[ServiceSettings], build: Callable[[Any], Service])
     """
     try:
         settings = settings_class.from_environment()
-        logging.basicConfig(
-            level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-        )
-        asyncio.run(_serve(settings, build(settings)))
+        service = build(settings)
+        with telemetry(service.role, settings):
+            asyncio.run(_serve(settings, service))
     except ConfigurationError as error:
         sys.exit(_fail(error.message, 2))
     except GeofixError as error:
@@ -170,6 +182,7 @@ async def _serve(settings: ServiceSettings, service: Service) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    TASKS.follow(lambda: len(asyncio.all_tasks(loop)))
     server = Server(settings, service)
     await server.start()
     log.info("%s listens on %s", service.full_name, settings.listen)

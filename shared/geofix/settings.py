@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,6 +48,13 @@ class ServiceSettings(Settings):
     max_deadline_s: float = Field(60.0, gt=0, description="longest deadline honoured, seconds")
     drain_s: float = Field(10.0, ge=0, description="time for calls in flight after SIGTERM, seconds")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least severe log level")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="of log lines: text, json, or auto: text on a terminal, else json"
+    )
+    metrics_listen: str = Field(
+        "", pattern=r"^(.+:\d{1,5})?$", description="host:port to serve Prometheus metrics on; empty: none"
+    )
+    otel: bool = Field(False, description="whether to send OpenTelemetry traces, as the OTEL_* variables say")
 
     @property
     def image_limits(self) -> ImageLimits:

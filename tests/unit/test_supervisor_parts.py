@@ -238,3 +238,32 @@ def until(condition: object, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_metrics_that_are_asked_for_get_a_port_each(bundle: Bundle, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"]}
+    quiet = make_plan(bundle, 1, tmp_path / "milvus.db", environment)
+    assert not any(spec.metrics or "GEOFIX_METRICS_LISTEN" in spec.environment for spec in quiet.services)
+    free = make_plan(bundle, 1, tmp_path / "milvus.db", environment | {"GEOFIX_METRICS": "on"})
+    assert len({spec.metrics for spec in free.services}) == len(free.services)
+    for first in range(20000, 30000, 4):  # until four neighbours are free
+        try:
+            fixed = make_plan(bundle, 1, tmp_path / "milvus.db", environment | {"GEOFIX_METRICS": str(first)})
+        except PlatformError as error:
+            assert "is in use" in error.message  # noqa: PT017  # others listen on this machine, too
+            continue
+        break
+    for offset, spec in enumerate(fixed.services):
+        assert spec.metrics == f"http://127.0.0.1:{first + offset}/metrics"
+        assert spec.environment["GEOFIX_METRICS_LISTEN"] == f"127.0.0.1:{first + offset}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "advice"),
+    [("GEOFIX_METRICS", "65535", "first of 4 ports"), ("GEOFIX_METRICS_LISTEN", "127.0.0.1:1", "GEOFIX_METRICS=on")],
+)
+def test_metrics_that_cannot_be_served_stop_the_start(
+    bundle: Bundle, tmp_path: Path, variable: str, value: str, advice: str
+) -> None:
+    with pytest.raises(PlatformError, match=advice):
+        make_plan(bundle, 1, tmp_path / "milvus.db", {"PATH": os.environ["PATH"], variable: value})

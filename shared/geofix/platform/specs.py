@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from geofix.bundle import Bundle
 from geofix.platform.child import Spec
 from geofix.platform.errors import PlatformError
-from geofix.platform.ports import HOST, free_ports
+from geofix.platform.ports import HOST, claim_port, free_ports
 
 LOADER = "gallery"
 VALKEY = "valkey"
@@ -45,13 +45,18 @@ def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Ma
     """The plan for a bundle with the gateway on `port`; settings that `environment` (default: this process's) states win.
 
     Raises:
-        PlatformError: there is no Valkey for this machine.
+        PlatformError: there is no Valkey for this machine; GEOFIX_METRICS is wrong.
     """
     given = dict(os.environ if environment is None else environment)
     classifier, embedder, retrieval, cache = (f"{HOST}:{free}" for free in free_ports(4))
     redis = given.get("GEOFIX_REDIS_URL", "")
+    if given.get("GEOFIX_METRICS_LISTEN"):
+        raise PlatformError(
+            "GEOFIX_METRICS_LISTEN is one address, and there are several services: set GEOFIX_METRICS=on"
+        )
     common = {
         "GEOFIX_DRAIN_S": DRAIN_S,
+        "GEOFIX_LOG_FORMAT": "text",  # the logs are files that people read
         **given,
         "GEOFIX_BUNDLE": str(bundle.directory.resolve()),
         "GEOFIX_MILVUS_URI": given.get("GEOFIX_MILVUS_URI") or str(milvus_directory),
@@ -61,18 +66,36 @@ def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Ma
         "GEOFIX_RETRIEVAL_ADDR": retrieval,
         "PYTHONUNBUFFERED": "1",
     }
-    services = (
+    services: tuple[Spec, ...] = (
         _service("classifier", "ClassifierService", classifier, common, "GetModelInfo"),
         _service("embedder", "EmbedderService", embedder, common, "GetModelInfo"),
         _service(RETRIEVAL, "RetrievalService", retrieval, common),
         _service(GATEWAY, "GeolocationService", f"{HOST}:{port}", common),
     )
+    if metrics := _metrics_ports(given.get("GEOFIX_METRICS", ""), len(services)):
+        services = tuple(_with_metrics(spec, f"{HOST}:{each}") for spec, each in zip(services, metrics, strict=True))
     return Plan(
         valkey=None if redis else _valkey(cache, milvus_directory.parent, given),
         loader=Spec(LOADER, (*_PYTHON, "geofix.platform.loading"), common),
         services=services,
         drain_s=_seconds(common["GEOFIX_DRAIN_S"]),
     )
+
+
+def _metrics_ports(asked: str, count: int) -> list[int]:
+    """Ports for the services' metrics: free ones for `on`, the next `count` from a number on, none for `off`."""
+    if asked.lower() in ("", "0", "off", "false", "no"):
+        return []
+    if asked.lower() in ("1", "on", "true", "yes"):
+        return free_ports(count)
+    if asked.isdecimal() and 0 < int(asked) <= 65536 - count:
+        return [claim_port(int(asked) + offset) for offset in range(count)]
+    raise PlatformError(f"GEOFIX_METRICS is {asked!r}: say on, off, or the first of {count} ports, such as 9464")
+
+
+def _with_metrics(spec: Spec, address: str) -> Spec:
+    environment = {**spec.environment, "GEOFIX_METRICS_LISTEN": address}
+    return replace(spec, environment=environment, metrics=f"http://{address}/metrics")
 
 
 def _seconds(text: str) -> float:

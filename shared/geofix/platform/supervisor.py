@@ -75,6 +75,16 @@ class Platform:
         return f"{HOST}:{self._port}"
 
     @property
+    def addresses(self) -> dict[str, str]:
+        """host:port of what was started, by name."""
+        return {name: child.spec.address for name, child in self._children.copy().items() if child.spec.address}
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """URLs of the services' Prometheus metrics, by name; empty unless GEOFIX_METRICS asks for them."""
+        return {name: child.spec.metrics for name, child in self._children.copy().items() if child.spec.metrics}
+
+    @property
     def pids(self) -> dict[str, int]:
         """Process ids of the children that run, by name: valkey, gallery, classifier, embedder, retrieval, gateway."""
         found = {name: child.pid for name, child in self._children.copy().items()}
@@ -188,7 +198,8 @@ class Platform:
         if self._probes[name].ready():
             child.ready = True
             seconds = time.monotonic() - child.started_at
-            self._report.say(name, f"{child.spec.address}  ready after {seconds:.1f} s", "green")
+            metrics = f"  {child.spec.metrics}" if child.spec.metrics else ""
+            self._report.say(name, f"{child.spec.address}  ready after {seconds:.1f} s{metrics}", "green")
         elif refusal := self._probes[name].refusal():
             raise PlatformError(f"{name} cannot serve: {refusal}")
         elif time.monotonic() - child.started_at > self._ready_s and self._can_be_ready(name):
