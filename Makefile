@@ -45,7 +45,7 @@ load: setup ## load the platform on this machine: images a second and latency (L
 	@$(BIN)/python benchmarks/load.py $(LOAD)
 
 clean: ## remove what was built and installed here
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 setup: $(VENV)/.serving
 setup-test: $(VENV)/.testing

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+import subprocess
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from milvus_server import MilvusServer
 
 hypothesis.settings.register_profile("geofix", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
@@ -27,6 +32,19 @@ def shared_data() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(NO_SHARED)
     return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """A real Milvus server that every test may use, each with collections of its own; who kills it starts one of its own."""
+    from milvus_server import install, real_milvus
+
+    try:
+        install()
+    except subprocess.SubprocessError as error:
+        pytest.skip(f"no Milvus server can be installed on this machine: {error}")
+    with real_milvus(tmp_path_factory.mktemp("milvus")) as server:
+        yield server
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,0 +1,149 @@
+"""A real Milvus server as a process: PyPI's `milvus==2.3.5`, installed once into .cache/, apart from every other environment.
+
+It is old, and so the strictest of what users may run. Its ports are free ones, but it listens on every interface; that cannot be
+set. It writes to nothing but the directory that it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pymilvus import MilvusClient, MilvusException
+
+from geofix.platform.child import Child, Spec
+from geofix.platform.ports import HOST, free_ports
+
+VERSION = "2.3.5"
+HOME = Path(__file__).resolve().parents[1] / f".cache/milvus-{VERSION}"
+START_S = 120.0
+_WRITE_CONFIG = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from milvus import MilvusServerConfig
+config = MilvusServerConfig(data_dir=sys.argv[2])
+config.configs |= dict(argument.split("=") for argument in sys.argv[3:])
+config.resolve()
+"""
+_NAMES = ("etcd", "proxy", "proxy_internal", "root_coord", "query_coord", "query_node", "index_coord", "index_node")
+_COMPONENTS = ("ROOTCOORD", "PROXY", "QUERYCOORD", "QUERYNODE", "INDEXNODE", "DATACOORD", "DATANODE")
+_PORTS = tuple(f"{name}_port" for name in (*_NAMES, "data_coord", "data_node"))
+
+
+def install() -> Path:
+    """The directory of Milvus's binary and libraries; installs it where it is not yet. One process at a time."""
+    HOME.mkdir(parents=True, exist_ok=True)
+    done = HOME / "installed"
+    with (HOME / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            package = HOME / "package"
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+            command = [*pip, "--upgrade", "--target", str(package), f"milvus=={VERSION}"]
+            subprocess.run(command, check=True, timeout=280)
+            (HOME / "bin").mkdir(exist_ok=True)
+            for packed in (package / "milvus/data/bin").glob("*.lzma"):
+                target = HOME / "bin" / packed.stem
+                with lzma.open(packed) as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+                target.chmod(0o755)
+                packed.unlink()
+            done.touch()
+    return HOME / "bin"
+
+
+class MilvusServer:
+    """A server over a data directory; `kill` and `start` again are on the same port and the same data.
+
+    Args:
+        directory: for its data and its log.
+        settings: of milvus.yaml by their paths, such as {"common.security.authorizationEnabled": "true"}; only such as are in it.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._directory = directory
+        self._settings = dict(settings or {})
+        ports = free_ports(len(_PORTS) + 2)
+        self._ports = dict(zip(_PORTS, ports, strict=False))
+        self._peer_port, self._metrics_port = ports[-2:]
+        self.uri = f"http://{HOST}:{self._ports['proxy_port']}"
+        self._child: Child | None = None
+
+    def start(self, seconds: float = START_S) -> None:
+        """Start it and wait until it answers."""
+        if self._child is None:
+            self._child = Child(self._spec(install()), self._directory / "milvus.log")
+        self._child.start(first=False)
+        end = time.monotonic() + seconds
+        while not self._answers():
+            assert self._child.exit_code is None, f"Milvus ended: {self._child.last_lines()}"
+            assert time.monotonic() < end, f"Milvus did not answer within {seconds} s: {self._child.last_lines()}"
+            time.sleep(0.2)
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._child is not None
+        assert self._child.pid is not None
+        return self._child.pid
+
+    def kill(self) -> None:
+        """End it at once, as kill -9 does."""
+        if self._child is not None:
+            self._child.kill()
+
+    def _answers(self) -> bool:
+        try:
+            with contextlib.closing(MilvusClient(self.uri, timeout=2, dedicated=True)) as client:
+                client.list_collections(timeout=2)
+        except MilvusException:
+            return False
+        return True
+
+    def _spec(self, binaries: Path) -> Spec:
+        configs = self._directory / "configs"
+        configs.mkdir(parents=True, exist_ok=True)
+        (configs / "etcd.yaml").write_text(self._etcd())
+        ports = [f"{name}={port}" for name, port in self._ports.items()]
+        write = [sys.executable, "-c", _WRITE_CONFIG, str(HOME / "package"), str(self._directory), *ports]
+        subprocess.run(write, check=True, timeout=60)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._directory),
+            "LD_LIBRARY_PATH": str(binaries),
+            "DEPLOY_MODE": "STANDALONE",
+            "METRICS_PORT": str(self._metrics_port),
+            "MILVUSCONF": str(configs),
+            "MILVUS_RUN_DIR": str(self._directory / "run"),
+            "ETCD_CONFIG_PATH": str(configs / "etcd.yaml"),
+        }
+        environment |= {f"{component}_IP": HOST for component in _COMPONENTS}
+        environment |= {name.replace(".", "_").upper(): value for name, value in self._settings.items()}
+        return Spec("milvus", (str(binaries / "milvus"), "run", "standalone"), environment, self.uri)
+
+    def _etcd(self) -> str:
+        client, peer = f"http://{HOST}:{self._ports['etcd_port']}", f"http://{HOST}:{self._peer_port}"
+        return (
+            f"name: default\ndata-dir: {self._directory}/data/etcd.data\nlog-level: warn\n"
+            f"listen-client-urls: {client}\nadvertise-client-urls: {client}\n"
+            f"listen-peer-urls: {peer}\ninitial-advertise-peer-urls: {peer}\ninitial-cluster: default={peer}\n"
+        )
+
+
+@contextlib.contextmanager
+def real_milvus(directory: Path, settings: Mapping[str, str] | None = None) -> Iterator[MilvusServer]:
+    """A server that runs."""
+    server = MilvusServer(directory, settings)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
