@@ -27,10 +27,13 @@ from geofix.v1 import (
     types_pb2,
 )
 from geofix.wire import error_from_rpc
-from geofix_gateway.locate import Deadline, Found, Source
+from geofix_gateway.locate import Classified, Deadline, Found, Source
 from geofix_gateway.settings import GatewaySettings
 
 T = TypeVar("T")
+
+MOST_MARGIN = 0.1
+"""Largest share of the time left that the margin may take: short deadlines are for the services, too."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class GrpcDownstream:
 
     def __init__(self, settings: GatewaySettings, bundle: Bundle) -> None:
         self._bundle = bundle
+        self._margin_s = settings.deadline_margin_s
         size = settings.max_message_bytes
         self._addresses = {
             "classifier": settings.classifier_addr,
@@ -57,7 +61,7 @@ class GrpcDownstream:
         self._embedder = embedder_service_pb2_grpc.EmbedderServiceStub(self._channels["embedder"])
         self._retrieval = retrieval_service_pb2_grpc.RetrievalServiceStub(self._channels["retrieval"])
 
-    async def classify(self, source: Source, left: Deadline) -> tuple[CellScores, bytes]:
+    async def classify(self, source: Source, left: Deadline) -> Classified:
         """Cell scores and the feature; the cells' means are the bundle's."""
         if source.image is not None:
             item = types_pb2.ImageSource(image=source.image)
@@ -77,7 +81,8 @@ class GrpcDownstream:
             result.scores.prediction_density,
             result.scores.domain_score,
         )
-        return scores, result.feature
+        parts_ms = {"preprocess": result.preprocess_ms, "inference": result.inference_ms}
+        return Classified(scores, result.feature, parts_ms)
 
     async def embed(self, feature: bytes, left: Deadline) -> bytes:
         """The embedding of a feature."""
@@ -102,6 +107,7 @@ class GrpcDownstream:
             tuple(hit.id for hit in hits),
             tuple(hit.picture for hit in hits),
             tuple(hit.attribution for hit in hits),
+            {"database": response.search_ms},
         )
 
     async def gallery(self, timeout_s: float) -> GalleryState:
@@ -161,9 +167,10 @@ class GrpcDownstream:
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def _call(self, name: str, method: Callable[..., Awaitable[T]], request: object, left: Deadline) -> T:
-        timeout_s = left()
-        if timeout_s <= 0:
-            raise DeadlineExceeded(f"no time was left to ask the {self._label(name)}")
+        left_s = left()
+        if left_s <= 0:
+            raise DeadlineExceeded(f"no time was left to ask the {self._label(name)}", metadata={"service": name})
+        timeout_s = left_s - min(self._margin_s, left_s * MOST_MARGIN)
         try:
             return await method(request, timeout=timeout_s)
         except grpc.RpcError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from geofix.bundle import Bundle
 from geofix.decision import Decision, SearchPlan, Strategy, decide, plan
-from geofix.errors import InvalidInput
+from geofix.errors import DeadlineExceeded, GeofixError, InvalidInput, Unavailable
 from geofix.posterior import CellScores, Neighbors
 
 Deadline = Callable[[], float]
@@ -41,6 +41,7 @@ class Options:
     max_cells: int = 5
     max_alternatives: int = 5
     bypass_cache: bool = False
+    allow_degraded: bool = False
 
     def __post_init__(self) -> None:
         if len(self.probabilities) > 16 or not all(0.5 <= p <= 0.95 for p in self.probabilities):
@@ -51,6 +52,15 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Classified:
+    """What the classifier says of a source, and the milliseconds that it reports for its parts."""
+
+    scores: CellScores
+    feature: bytes
+    parts_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Found:
     """Neighbours with what is known of their pictures: each tuple as long as `neighbors`."""
 
@@ -58,11 +68,15 @@ class Found:
     ids: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     attributions: tuple[str, ...] = ()
+    parts_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An estimate with its evidence. `radii_km` is empty unless `calibrated` and `localizable`."""
+    """An estimate with its evidence. `radii_km` is empty unless `calibrated` and `localizable`.
+
+    `degraded` is the error for which the search was left out, or None.
+    """
 
     decision: Decision
     scores: CellScores
@@ -71,13 +85,14 @@ class Answer:
     calibrated: bool
     radii_km: tuple[tuple[float, float], ...]
     gallery_version: str
-    timing_ms: dict[str, float] = field(default_factory=dict)
+    timing_ms: Mapping[str, float] = field(default_factory=dict)
+    degraded: GeofixError | None = None
 
 
 class Downstream(Protocol):
     """What the gateway asks of the other services. Each call raises GeofixError naming the service that failed."""
 
-    async def classify(self, source: Source, left: Deadline) -> tuple[CellScores, bytes]:
+    async def classify(self, source: Source, left: Deadline) -> Classified:
         """Cell scores and the feature."""
 
     async def embed(self, feature: bytes, left: Deadline) -> bytes:
@@ -111,28 +126,43 @@ class Locator:
             GeofixError: the image cannot be read, or a service failed (the message names it).
         """
         clock = _Stages()
-        scores, feature = await self._downstream.classify(source, left)
-        clock.lap("classify")
+        classified = await self._downstream.classify(source, left)
+        scores = classified.scores
+        clock.lap("classify", classified.parts_ms)
         search = plan(self._rule, options.strategy, scores)
-        found = NOTHING_FOUND
+        found, degraded = NOTHING_FOUND, None
         if search.k:
-            embedding = await self._downstream.embed(feature, left)
-            clock.lap("embed")
-            found = await self._downstream.search(embedding, search, gallery_version, left)
-            clock.lap("search")
+            try:
+                found = await self._search(classified.feature, search, gallery_version, left, clock)
+            except (Unavailable, DeadlineExceeded) as error:
+                if not options.allow_degraded or left() <= 0:
+                    raise
+                degraded = error
         # A few milliseconds of numpy and scikit-learn: in a thread, so that other requests go on meanwhile.
         decision = await asyncio.to_thread(decide, self._rule, options.strategy, scores, found.neighbors)
         clock.lap("aggregate")
         localizable = self._calibration.localizable(decision.signals)
-        calibrated = self.is_calibrated(options.strategy, gallery_version)
+        # Radii were fitted on searches: a mean for want of one has none.
+        calibrated = degraded is None and self.is_calibrated(options.strategy, gallery_version)
         radii: list[tuple[float, float]] = []
         if localizable and calibrated:
             for probability in options.probabilities:
                 radius_km = self._calibration.radius_km(decision.signals, probability)
                 assert radius_km is not None
                 radii.append((probability, radius_km))
-        used = gallery_version if search.k else ""
-        return Answer(decision, scores, found, localizable, calibrated, tuple(radii), used, clock.milliseconds)
+        used = gallery_version if search.k and degraded is None else ""
+        return Answer(
+            decision, scores, found, localizable, calibrated, tuple(radii), used, clock.milliseconds, degraded
+        )
+
+    async def _search(
+        self, feature: bytes, search: SearchPlan, gallery_version: str, left: Deadline, clock: _Stages
+    ) -> Found:
+        embedding = await self._downstream.embed(feature, left)
+        clock.lap("embed")
+        found = await self._downstream.search(embedding, search, gallery_version, left)
+        clock.lap("search", found.parts_ms)
+        return found
 
 
 class _Stages:
@@ -140,9 +170,9 @@ class _Stages:
         self.milliseconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
-    def lap(self, stage: str) -> None:
+    def lap(self, stage: str, parts_ms: Mapping[str, float] | None = None) -> None:
         now = time.perf_counter()
-        self.milliseconds[stage] = (now - self._last) * 1000
+        self.milliseconds |= {stage: (now - self._last) * 1000, **(parts_ms or {})}
         self._last = now
 
 

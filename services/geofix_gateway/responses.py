@@ -7,10 +7,10 @@ from google.type.latlng_pb2 import LatLng
 
 from geofix.bundle import Bundle
 from geofix.decision import Method, Strategy
-from geofix.errors import InvalidInput, Reason
+from geofix.errors import GeofixError, InvalidInput, Reason
 from geofix.geo import FloatArray, xyz_to_latlon
+from geofix.v1 import error_reason_pb2, types_pb2
 from geofix.v1 import geolocation_service_pb2 as pb
-from geofix.v1 import types_pb2
 from geofix_gateway.locate import Answer, Options, Source
 
 _STRATEGIES = {
@@ -59,6 +59,7 @@ def read_options(options: pb.LocateOptions) -> Options:
         max_cells=options.max_cells if options.HasField("max_cells") else default.max_cells,
         max_alternatives=options.max_alternatives if options.HasField("max_alternatives") else default.max_alternatives,
         bypass_cache=options.bypass_cache,
+        allow_degraded=options.allow_degraded,
     )
 
 
@@ -96,13 +97,17 @@ def write_answer(answer: Answer, options: Options, bundle: Bundle) -> pb.LocateR
         neighbors_used=len(answer.found.neighbors),
         model_version=bundle.version,
         gallery_version=answer.gallery_version,
-        timing=pb.Timing(
-            classify_ms=answer.timing_ms.get("classify", 0.0),
-            embed_ms=answer.timing_ms.get("embed", 0.0),
-            search_ms=answer.timing_ms.get("search", 0.0),
-            aggregate_ms=answer.timing_ms.get("aggregate", 0.0),
-        ),
+        timing=pb.Timing(**{f"{stage}_ms": milliseconds for stage, milliseconds in answer.timing_ms.items()}),
+        degraded=answer.degraded is not None,
+        degraded_reason=_reason_value(answer.degraded),
+        degraded_message=answer.degraded.message if answer.degraded is not None else "",
     )
+
+
+def _reason_value(error: GeofixError | None) -> error_reason_pb2.ErrorReason.ValueType:
+    if error is None:
+        return error_reason_pb2.ERROR_REASON_UNSPECIFIED
+    return error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{error.reason}")
 
 
 def _cells(answer: Answer, count: int, bundle: Bundle) -> list[types_pb2.CellWeight]:

@@ -142,7 +142,7 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
         if response is None:
             answer = await self._locator.locate(source, options, gallery_version, left)
             response = write_answer(answer, options, self._bundle)
-            if not options.bypass_cache:
+            if not options.bypass_cache and not response.degraded:
                 await self._cache.put(key, response.SerializeToString())
         response.timing.cache_ms = cache_ms
         response.timing.total_ms = (time.perf_counter() - started) * 1000

@@ -19,6 +19,11 @@ class GatewaySettings(ServiceSettings):
     )
     cache_ttl_s: int = Field(3600, ge=1, description="life of a cached answer, seconds")
     cache_timeout_s: float = Field(0.05, gt=0, description="time the cache is given to answer, seconds")
+    deadline_margin_s: float = Field(
+        0.05,
+        ge=0,
+        description="kept of a client's deadline for the gateway's own answer, seconds; at most a tenth of what is left",
+    )
     gallery_poll_s: float = Field(
         2.0, gt=0, description="pause between looks at which gallery version is live, seconds"
     )

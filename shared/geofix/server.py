@@ -29,6 +29,25 @@ HEALTH_POLL_S = 2.0
 """Pause between readiness checks afterwards."""
 
 
+def server_options(settings: ServiceSettings) -> list[tuple[str, int]]:
+    """Options of every gRPC server: limits both ways, the age of connections, and the pings that geofix's channels send."""
+    options = [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.so_reuseport", 0),  # else a second process on the port takes half of the calls, silently
+        ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    if settings.max_connection_age_s:
+        options += [
+            # gRPC adds a jitter of ±10 % of its own, so that connections made together do not end together.
+            ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+            # No call in flight is cut off: none lasts longer than this.
+            ("grpc.max_connection_age_grace_ms", round((settings.max_deadline_s + 1) * 1000)),
+        ]
+    return options
+
+
 class Service(ABC):
     """One gRPC service as the bootstrap sees it."""
 
@@ -86,7 +105,6 @@ class Server:
         Raises:
             ConfigurationError: the address cannot be listened on.
         """
-        size = self._settings.max_message_bytes
         guard = CallInterceptor(
             lambda: None if self._was_ready else self._pending,
             self._settings.default_deadline_s,
@@ -94,11 +112,7 @@ class Server:
         )
         self._server = grpc.aio.server(
             interceptors=[guard],
-            options=[
-                ("grpc.max_receive_message_length", size),
-                ("grpc.max_send_message_length", size),
-                ("grpc.so_reuseport", 0),  # else a second process on the port takes half of the calls, silently
-            ],
+            options=server_options(self._settings),
         )
         self._service.register(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -115,16 +129,26 @@ class Server:
         await self._server.start()
         self._readiness = asyncio.create_task(self._watch_readiness())
 
+    async def leave(self, at_once: asyncio.Event) -> None:
+        """Say NOT_SERVING and go on answering for the drain delay (or until `at_once`), so that clients move away."""
+        await self._end_readiness()
+        await self._health.set(self._service.full_name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(at_once.wait(), self._settings.drain_delay_s)
+
     async def stop(self) -> None:
         """Take no new calls, let those in flight finish within the drain time, release everything."""
         await self._health.enter_graceful_shutdown()
+        await self._end_readiness()
+        if self._server is not None:
+            await self._server.stop(self._settings.drain_s)
+        await self._service.close()
+
+    async def _end_readiness(self) -> None:
         if self._readiness is not None:
             self._readiness.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._readiness
-        if self._server is not None:
-            await self._server.stop(self._settings.drain_s)
-        await self._service.close()
 
     async def _watch_readiness(self) -> None:
         try:
@@ -178,16 +202,24 @@ def main(settings_class: type[ServiceSettings], build: Callable[[Any], Service])
 
 
 async def _serve(settings: ServiceSettings, service: Service) -> None:
-    stop = asyncio.Event()
+    stop, at_once = asyncio.Event(), asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        # Someone at the keyboard, or who asks twice, does not want to wait for clients to move away.
+        if number == signal.SIGINT or stop.is_set():
+            at_once.set()
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, on_signal, number)
     TASKS.follow(lambda: len(asyncio.all_tasks(loop)))
     server = Server(settings, service)
     await server.start()
     log.info("%s listens on %s", service.full_name, settings.listen)
     await stop.wait()
     log.info("%s drains", service.full_name)
+    await server.leave(at_once)
     await server.stop()
 
 

@@ -46,7 +46,17 @@ class ServiceSettings(Settings):
     max_queue: int = Field(128, ge=1, description="most requests that wait for the model")
     default_deadline_s: float = Field(10.0, gt=0, description="deadline of calls that bring none, seconds")
     max_deadline_s: float = Field(60.0, gt=0, description="longest deadline honoured, seconds")
-    drain_s: float = Field(10.0, ge=0, description="time for calls in flight after SIGTERM, seconds")
+    max_connection_age_s: float = Field(
+        300.0,
+        ge=0,
+        description="age at which a client's connection is ended so that it finds new replicas, seconds; 0 is never",
+    )
+    drain_delay_s: float = Field(
+        5.0,
+        ge=0,
+        description="after SIGTERM, time to go on answering while not ready, so that clients move away, seconds",
+    )
+    drain_s: float = Field(10.0, ge=0, description="time for calls in flight after that, seconds")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least severe log level")
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="of log lines: text, json, or auto: text on a terminal, else json"

@@ -525,7 +525,10 @@ async def test_a_signal_lets_calls_in_flight_finish_and_takes_no_new_ones(
 ) -> None:
     async with (
         held_classifier(backend.bundle) as (address, held),
-        gateway_process(backend, tmp_path / "log", classifier_addr=address, drain_s="60") as (process, channel),
+        gateway_process(backend, tmp_path / "log", classifier_addr=address, drain_s="60", drain_delay_s="0.2") as (
+            process,
+            channel,
+        ),
     ):
         in_flight = asyncio.ensure_future(locate(channel, SYDNEY, bypass_cache=True))
         await held.until_inside(1)
@@ -546,7 +549,10 @@ async def test_a_signal_lets_calls_in_flight_finish_and_takes_no_new_ones(
 async def test_a_drain_does_not_wait_forever(backend: Backend, tmp_path: Path) -> None:
     async with (
         held_classifier(backend.bundle) as (address, held),
-        gateway_process(backend, tmp_path / "log", classifier_addr=address, drain_s="0.3") as (process, channel),
+        gateway_process(backend, tmp_path / "log", classifier_addr=address, drain_s="0.3", drain_delay_s="0") as (
+            process,
+            channel,
+        ),
     ):
         in_flight = asyncio.ensure_future(locate_or_error(channel, SYDNEY, bypass_cache=True))
         await held.until_inside(1)

@@ -64,6 +64,7 @@ def test_every_option_changes_the_text_that_is_hashed() -> None:
         "max_cells": 1,
         "max_alternatives": 1,
         "bypass_cache": True,
+        "allow_degraded": True,
     }
     assert set(others) == {field.name for field in fields(Options)}
     texts = {repr(Options(**{name: value})) for name, value in others.items()}  # type: ignore[arg-type]

@@ -21,9 +21,9 @@ from geofix.client.location import read_info, read_location
 from geofix.client.requests import batch_error
 from geofix.errors import DeadlineExceeded, GeofixError, InvalidInput, Overloaded, Reason, Unavailable
 from geofix.platform.ports import free_ports
+from geofix.v1 import error_reason_pb2, types_pb2
 from geofix.v1 import geolocation_service_pb2 as pb
 from geofix.v1 import geolocation_service_pb2_grpc as rpc
-from geofix.v1 import types_pb2
 from geofix.wire import error_to_status
 
 # Options
@@ -44,7 +44,15 @@ def test_zero_is_a_choice(name: str) -> None:
 
 
 def test_every_option_travels() -> None:
-    options = LocateOptions("swc", (0.5, 0.8), max_alternatives=1, max_cells=2, max_neighbors=3, bypass_cache=True)
+    options = LocateOptions(
+        "swc",
+        (0.5, 0.8),
+        max_alternatives=1,
+        max_cells=2,
+        max_neighbors=3,
+        bypass_cache=True,
+        allow_degraded=True,
+    )
     assert options.message() == pb.LocateOptions(
         strategy=pb.STRATEGY_SWC,
         radius_probabilities=[0.5, 0.8],
@@ -52,6 +60,7 @@ def test_every_option_travels() -> None:
         max_cells=2,
         max_neighbors=3,
         bypass_cache=True,
+        allow_degraded=True,
     )
 
 
@@ -130,7 +139,20 @@ RESPONSE = pb.LocateResponse(
     model_version="tiny@00",
     gallery_version="gallery_tiny_11",
     cached=True,
-    timing=pb.Timing(total_ms=6, cache_ms=1, classify_ms=2, embed_ms=3, search_ms=4, aggregate_ms=5),
+    timing=pb.Timing(
+        total_ms=6,
+        cache_ms=1,
+        classify_ms=2,
+        embed_ms=3,
+        search_ms=4,
+        aggregate_ms=5,
+        preprocess_ms=7,
+        inference_ms=8,
+        database_ms=9,
+    ),
+    degraded=True,
+    degraded_reason=error_reason_pb2.ERROR_REASON_GALLERY_UNAVAILABLE,
+    degraded_message="why",
 )
 LOCATION = Location(
     lat=1.5,
@@ -147,7 +169,10 @@ LOCATION = Location(
     model_version="tiny@00",
     gallery_version="gallery_tiny_11",
     cached=True,
-    timing=Timing(6, 1, 2, 3, 4, 5),
+    timing=Timing(6, 1, 2, 3, 4, 5, 7, 8, 9),
+    degraded=True,
+    degraded_reason="GALLERY_UNAVAILABLE",
+    degraded_message="why",
 )
 
 
@@ -168,6 +193,7 @@ def test_an_answer_that_is_not_localizable_has_a_guess_and_no_radius() -> None:
     assert not found.calibrated
     assert found.radius_m(0.9) is None
     assert found.method == "cell_mean"
+    assert (found.degraded, found.degraded_reason, found.degraded_message) == (False, "", "")
     assert found.timing == Timing()
 
 

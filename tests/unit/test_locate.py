@@ -10,10 +10,19 @@ import pytest
 from bundle_factory import RULE, make_bundle
 from geofix.bundle import Bundle
 from geofix.decision import Method, SearchPlan, Strategy
-from geofix.errors import GeofixError, InvalidInput, NotFound, Reason, Unavailable
+from geofix.errors import (
+    DeadlineExceeded,
+    GeofixError,
+    InvalidInput,
+    MismatchError,
+    NotFound,
+    Overloaded,
+    Reason,
+    Unavailable,
+)
 from geofix.geo import haversine_km, latlon_to_xyz, xyz_to_latlon
 from geofix.posterior import CellScores, Neighbors
-from geofix_gateway.locate import NOTHING_FOUND, Deadline, Found, Locator, Options, Source
+from geofix_gateway.locate import NOTHING_FOUND, Classified, Deadline, Found, Locator, Options, Source
 
 LIVE = "gallery_tiny_of_another_day"
 
@@ -52,9 +61,9 @@ class InMemory:
         if name in self.failures:
             raise self.failures[name]
 
-    async def classify(self, source: Source, left: Deadline) -> tuple[CellScores, bytes]:
+    async def classify(self, source: Source, left: Deadline) -> Classified:
         self._note("classify", source, left)
-        return self.scores, b"the feature"
+        return Classified(self.scores, b"the feature", {"preprocess": 2.0, "inference": 3.0})
 
     async def embed(self, feature: bytes, left: Deadline) -> bytes:
         self._note("embed", feature, left)
@@ -127,7 +136,7 @@ async def test_classification_asks_no_more_than_the_classifier(bundle: Bundle) -
     assert [name for name, _, _ in services.asked] == ["classify"]
     assert answer.decision.method is Method.CELL_MEAN
     assert answer.gallery_version == ""
-    assert set(answer.timing_ms) == {"classify", "aggregate"}
+    assert set(answer.timing_ms) == {"classify", "preprocess", "inference", "aggregate"}
 
 
 @pytest.mark.parametrize(
@@ -206,6 +215,57 @@ async def test_a_failure_ends_the_walk_and_arrives_as_it_was(
         await Locator(bundle, services).locate(IMAGE, Options(), LIVE, Clock(10))
     assert raised.value is error
     assert [name for name, _, _ in services.asked] == reached
+
+
+@pytest.mark.parametrize("failing", ["embed", "search"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unavailable("retrieval is away"),
+        Unavailable("no gallery", Reason.GALLERY_UNAVAILABLE),
+        DeadlineExceeded("retrieval is slow"),
+    ],
+)
+async def test_a_client_that_allows_it_gets_the_cells_mean_where_nothing_can_be_searched(
+    bundle: Bundle, failing: str, error: GeofixError
+) -> None:
+    services = InMemory(bundle)
+    services.failures[failing] = error
+    options = Options(allow_degraded=True)
+    answer = await Locator(bundle, services).locate(IMAGE, options, bundle.gallery_version, Clock(10))
+    assert answer.degraded is error
+    assert answer.decision.method is Method.CELL_MEAN
+    assert answer.decision.xyz == pytest.approx(bundle.cells.xyz[services.scores.cell_id[0]])
+    assert answer.gallery_version == ""  # nothing was searched
+    assert answer.localizable
+    assert not answer.calibrated
+    assert answer.radii_km == ()
+
+
+@pytest.mark.parametrize(
+    ("failing", "error", "seconds"),
+    [
+        ("classify", Unavailable("the classifier is away"), 10),
+        ("search", NotFound("no such gallery"), 10),
+        ("search", Overloaded("busy"), 10),
+        ("search", MismatchError("another bundle"), 10),
+        ("search", DeadlineExceeded("no time left"), 3),
+    ],
+)
+async def test_nothing_else_is_degraded(bundle: Bundle, failing: str, error: GeofixError, seconds: int) -> None:
+    services = InMemory(bundle)
+    services.failures[failing] = error
+    options = Options(allow_degraded=True)
+    with pytest.raises(type(error)) as raised:
+        await Locator(bundle, services).locate(IMAGE, options, LIVE, Clock(seconds))
+    assert raised.value is error
+
+
+async def test_an_answer_that_was_searched_is_not_degraded(bundle: Bundle) -> None:
+    services = InMemory(bundle)
+    answer = await Locator(bundle, services).locate(IMAGE, Options(allow_degraded=True), LIVE, Clock(10))
+    assert answer.degraded is None
+    assert answer.gallery_version == LIVE
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from geofix.v1 import error_reason_pb2
 from geofix.v1 import geolocation_service_pb2 as pb
 
 # A value that a newer server has and this client does not know is handed out as its number.
 _METHODS = {value: name.removeprefix("METHOD_").lower() for name, value in pb.Method.items()}
+_REASONS = {value: name.removeprefix("ERROR_REASON_") for name, value in error_reason_pb2.ErrorReason.items() if value}
+_REASONS[error_reason_pb2.ERROR_REASON_UNSPECIFIED] = ""
 _STRATEGIES = {value: name.removeprefix("STRATEGY_").lower() for name, value in pb.Strategy.items()}
 
 
@@ -87,6 +90,9 @@ class Timing:
     embed_ms: float = 0.0
     search_ms: float = 0.0
     aggregate_ms: float = 0.0
+    preprocess_ms: float = 0.0
+    inference_ms: float = 0.0
+    database_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,9 @@ class Location:
         gallery_version: the gallery that was searched; empty if none was.
         cached: whether the answer came from the cache.
         timing: where the platform's time went.
+        degraded: whether the search was left out because a service did not answer; only where the options allow it.
+        degraded_reason: why, as in `GeofixError.reason`; empty if it is not degraded.
+        degraded_message: the same for people.
     """
 
     lat: float
@@ -126,6 +135,9 @@ class Location:
     gallery_version: str = ""
     cached: bool = False
     timing: Timing = Timing()
+    degraded: bool = False
+    degraded_reason: str = ""
+    degraded_message: str = ""
 
     def radius_m(self, probability: float) -> float | None:
         """The radius in metres for a probability that was asked for, or None."""
@@ -185,7 +197,13 @@ def read_location(response: pb.LocateResponse) -> Location:
             timing.embed_ms,
             timing.search_ms,
             timing.aggregate_ms,
+            timing.preprocess_ms,
+            timing.inference_ms,
+            timing.database_ms,
         ),
+        degraded=response.degraded,
+        degraded_reason=_REASONS.get(response.degraded_reason, str(response.degraded_reason)),
+        degraded_message=response.degraded_message,
     )
 
 

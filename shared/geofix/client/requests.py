@@ -27,6 +27,7 @@ class LocateOptions:
         max_cells: most cells to return, 0 to 64.
         max_neighbors: most neighbours to return, 0 to 1000.
         bypass_cache: compute the answer even where it is cached, and do not cache it.
+        allow_degraded: where nothing can be searched, accept the cell's mean (`Location.degraded`) in place of an error.
     """
 
     strategy: str | None = None
@@ -35,6 +36,7 @@ class LocateOptions:
     max_cells: int | None = None
     max_neighbors: int | None = None
     bypass_cache: bool = False
+    allow_degraded: bool = False
 
     def message(self) -> pb.LocateOptions:
         """The contract's message.
@@ -56,6 +58,7 @@ class LocateOptions:
                 max_cells=self.max_cells,
                 max_alternatives=self.max_alternatives,
                 bypass_cache=self.bypass_cache,
+                allow_degraded=self.allow_degraded,
             )
         except (ValueError, TypeError) as error:
             raise InvalidInput(f"an option is out of its range: {error}", Reason.OPTION_INVALID) from error

@@ -57,6 +57,7 @@ def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Ma
     common = {
         "GEOFIX_DRAIN_S": DRAIN_S,
         "GEOFIX_LOG_FORMAT": "text",  # the logs are files that people read
+        "GEOFIX_DRAIN_DELAY_S": "0",  # there is no other replica to move to
         **given,
         "GEOFIX_BUNDLE": str(bundle.directory.resolve()),
         "GEOFIX_MILVUS_URI": given.get("GEOFIX_MILVUS_URI") or str(milvus_directory),
@@ -78,7 +79,7 @@ def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Ma
         valkey=None if redis else _valkey(cache, milvus_directory.parent, given),
         loader=Spec(LOADER, (*_PYTHON, "geofix.platform.loading"), common),
         services=services,
-        drain_s=_seconds(common["GEOFIX_DRAIN_S"]),
+        drain_s=_seconds(common["GEOFIX_DRAIN_DELAY_S"]) + _seconds(common["GEOFIX_DRAIN_S"]),
     )
 
 

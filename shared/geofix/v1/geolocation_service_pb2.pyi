@@ -4,6 +4,7 @@ isort:skip_file
 The public face of geofix: where on Earth was this image taken?"""
 
 from collections import abc as _abc
+from geofix.v1 import error_reason_pb2 as _error_reason_pb2
 from geofix.v1 import types_pb2 as _types_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -67,7 +68,9 @@ class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Method.ValueTy
     METHOD_GALLERY_SEARCH: _Method.ValueType  # 2
     """Gallery images found in the whole gallery."""
     METHOD_CELL_MEAN: _Method.ValueType  # 3
-    """The mean of the best mixture component: the strategy asked for it, or the candidate cells hold no gallery image."""
+    """The mean of the best mixture component: the strategy asked for it, the candidate cells hold no gallery image, or the answer is
+    degraded.
+    """
 
 class Method(_Method, metaclass=_MethodEnumTypeWrapper):
     """Where an estimate came from."""
@@ -79,7 +82,9 @@ METHOD_CELL_SEARCH: Method.ValueType  # 1
 METHOD_GALLERY_SEARCH: Method.ValueType  # 2
 """Gallery images found in the whole gallery."""
 METHOD_CELL_MEAN: Method.ValueType  # 3
-"""The mean of the best mixture component: the strategy asked for it, or the candidate cells hold no gallery image."""
+"""The mean of the best mixture component: the strategy asked for it, the candidate cells hold no gallery image, or the answer is
+degraded.
+"""
 Global___Method: _TypeAlias = Method  # noqa: Y015
 
 class _CalibrationStatus:
@@ -148,6 +153,7 @@ class LocateOptions(_message.Message):
     MAX_CELLS_FIELD_NUMBER: _builtins.int
     MAX_ALTERNATIVES_FIELD_NUMBER: _builtins.int
     BYPASS_CACHE_FIELD_NUMBER: _builtins.int
+    ALLOW_DEGRADED_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """How the estimate is made; unspecified means STRATEGY_POSTERIOR."""
     max_neighbors: _builtins.int
@@ -158,6 +164,10 @@ class LocateOptions(_message.Message):
     """Most alternatives to return, 0 to 100; unset means 5."""
     bypass_cache: _builtins.bool
     """Compute the answer even where it is cached, and do not cache it."""
+    allow_degraded: _builtins.bool
+    """Accept an answer without a search where the embedder or retrieval does not answer: the best cell's mean, without radii, and marked
+    `degraded`. Unset means an error in its place. Nothing else is degraded, and a degraded answer is never cached.
+    """
     @_builtins.property
     def radius_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probabilities, 0.5 to 0.95, whose radii are wanted; empty means 0.5 and 0.9. At most 16."""
@@ -171,10 +181,11 @@ class LocateOptions(_message.Message):
         max_cells: _builtins.int | None = ...,
         max_alternatives: _builtins.int | None = ...,
         bypass_cache: _builtins.bool = ...,
+        allow_degraded: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives", "_max_cells", b"_max_cells", "_max_neighbors", b"_max_neighbors", "max_alternatives", b"max_alternatives", "max_cells", b"max_cells", "max_neighbors", b"max_neighbors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives", "_max_cells", b"_max_cells", "_max_neighbors", b"_max_neighbors", "bypass_cache", b"bypass_cache", "max_alternatives", b"max_alternatives", "max_cells", b"max_cells", "max_neighbors", b"max_neighbors", "radius_probabilities", b"radius_probabilities", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives", "_max_cells", b"_max_cells", "_max_neighbors", b"_max_neighbors", "allow_degraded", b"allow_degraded", "bypass_cache", b"bypass_cache", "max_alternatives", b"max_alternatives", "max_cells", b"max_cells", "max_neighbors", b"max_neighbors", "radius_probabilities", b"radius_probabilities", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_alternatives: _TypeAlias = _typing.Literal["max_alternatives"]  # noqa: Y015
     _WhichOneofArgType__max_alternatives: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives"]  # noqa: Y015
@@ -211,6 +222,9 @@ class LocateResponse(_message.Message):
     GALLERY_VERSION_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
+    DEGRADED_REASON_FIELD_NUMBER: _builtins.int
+    DEGRADED_MESSAGE_FIELD_NUMBER: _builtins.int
     localizable: _builtins.bool
     """Whether the image is of the kind that the model can place. If not, there are no radii."""
     method: Global___Method.ValueType
@@ -227,6 +241,14 @@ class LocateResponse(_message.Message):
     """The gallery version that answered; empty if nothing was searched."""
     cached: _builtins.bool
     """Whether the answer came from the cache; then the timing is the first answer's but for total_ms."""
+    degraded: _builtins.bool
+    """Whether the search was left out because a service did not answer; only where the options allow it. Such an answer has no radii."""
+    degraded_reason: _error_reason_pb2.ErrorReason.ValueType
+    """Why it is degraded: ERROR_REASON_SERVICE_UNAVAILABLE, ERROR_REASON_GALLERY_UNAVAILABLE or ERROR_REASON_DEADLINE_EXCEEDED;
+    unspecified where it is not.
+    """
+    degraded_message: _builtins.str
+    """The same for people, naming the service; empty where it is not degraded."""
     @_builtins.property
     def location(self) -> _latlng_pb2.LatLng:
         """The estimate, WGS84 degrees. Present even where localizable is false: then it is a guess."""
@@ -268,10 +290,13 @@ class LocateResponse(_message.Message):
         gallery_version: _builtins.str = ...,
         cached: _builtins.bool = ...,
         timing: Global___Timing | None = ...,
+        degraded: _builtins.bool = ...,
+        degraded_reason: _error_reason_pb2.ErrorReason.ValueType = ...,
+        degraded_message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "cached", b"cached", "calibration_status", b"calibration_status", "cells", b"cells", "gallery_version", b"gallery_version", "localizable", b"localizable", "location", b"location", "method", b"method", "model_version", b"model_version", "neighbors", b"neighbors", "neighbors_used", b"neighbors_used", "radii", b"radii", "strategy", b"strategy", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "cached", b"cached", "calibration_status", b"calibration_status", "cells", b"cells", "degraded", b"degraded", "degraded_message", b"degraded_message", "degraded_reason", b"degraded_reason", "gallery_version", b"gallery_version", "localizable", b"localizable", "location", b"location", "method", b"method", "model_version", b"model_version", "neighbors", b"neighbors", "neighbors_used", b"neighbors_used", "radii", b"radii", "strategy", b"strategy", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -369,7 +394,7 @@ Global___WeightedNeighbor: _TypeAlias = WeightedNeighbor  # noqa: Y015
 
 @_typing.final
 class Timing(_message.Message):
-    """Milliseconds spent by stage."""
+    """Milliseconds spent by stage; a stage that did not run is 0."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -379,6 +404,9 @@ class Timing(_message.Message):
     EMBED_MS_FIELD_NUMBER: _builtins.int
     SEARCH_MS_FIELD_NUMBER: _builtins.int
     AGGREGATE_MS_FIELD_NUMBER: _builtins.int
+    PREPROCESS_MS_FIELD_NUMBER: _builtins.int
+    INFERENCE_MS_FIELD_NUMBER: _builtins.int
+    DATABASE_MS_FIELD_NUMBER: _builtins.int
     total_ms: _builtins.float
     """From the request's arrival at the gateway to the answer."""
     cache_ms: _builtins.float
@@ -391,6 +419,12 @@ class Timing(_message.Message):
     """Call of retrieval, network included."""
     aggregate_ms: _builtins.float
     """Clustering and decision."""
+    preprocess_ms: _builtins.float
+    """Of classify_ms: decoding and preprocessing of the image."""
+    inference_ms: _builtins.float
+    """Of classify_ms: the networks, shared by the images of one batch."""
+    database_ms: _builtins.float
+    """Of search_ms: the vector database."""
     def __init__(
         self,
         *,
@@ -400,10 +434,13 @@ class Timing(_message.Message):
         embed_ms: _builtins.float = ...,
         search_ms: _builtins.float = ...,
         aggregate_ms: _builtins.float = ...,
+        preprocess_ms: _builtins.float = ...,
+        inference_ms: _builtins.float = ...,
+        database_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_ms", b"aggregate_ms", "cache_ms", b"cache_ms", "classify_ms", b"classify_ms", "embed_ms", b"embed_ms", "search_ms", b"search_ms", "total_ms", b"total_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_ms", b"aggregate_ms", "cache_ms", b"cache_ms", "classify_ms", b"classify_ms", "database_ms", b"database_ms", "embed_ms", b"embed_ms", "inference_ms", b"inference_ms", "preprocess_ms", b"preprocess_ms", "search_ms", b"search_ms", "total_ms", b"total_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

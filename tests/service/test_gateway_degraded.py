@@ -1,0 +1,81 @@
+"""The gateway over a real socket while nothing can be searched: what it answers to clients that allow a lesser answer."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import redis
+
+from backends import HOST, Backend, locate, locate_or_error, running_backend, serving
+from bundle_factory import image_of
+from geofix.errors import Unavailable
+from geofix.geo import haversine_km, xyz_to_latlon
+from geofix.platform.ports import free_ports
+from geofix.v1 import error_reason_pb2
+from geofix.v1 import geolocation_service_pb2 as pb
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MUNICH, SYDNEY = image_of(48.1, 11.6), image_of(-33.9, 151.2)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def backend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backend]:
+    async with running_backend(tmp_path_factory.mktemp("backend")) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(backend: Backend) -> None:
+    backend.valkey.empty()
+
+
+@pytest.mark.parametrize("name", ["retrieval", "embedder"])
+async def test_without_a_search_the_answer_is_the_cells_mean_and_says_why(
+    backend: Backend, tmp_path: Path, name: str
+) -> None:
+    address = f"{HOST}:{free_ports(1)[0]}"
+    milvus = Path(shutil.copytree(backend.spare_milvus, tmp_path / "milvus.db"))
+    heads = backend.engine.heads(backend.engine.feature(MUNICH)[None])[0]
+    async with contextlib.AsyncExitStack() as service:
+        await service.enter_async_context(serving(name, backend.bundle, address, milvus))
+        async with backend.gateway(ready=True, **{f"{name}_addr": address}) as channel:
+            whole = await locate(channel, SYDNEY, allow_degraded=True)
+            assert not whole.degraded
+            assert whole.degraded_reason == error_reason_pb2.ERROR_REASON_UNSPECIFIED
+            assert whole.degraded_message == ""
+            await service.aclose()
+            assert isinstance(
+                await locate_or_error(channel, MUNICH), Unavailable
+            )  # who does not allow it gets an error
+
+            for _ in range(2):
+                answer = await locate(channel, MUNICH, allow_degraded=True)
+                assert not answer.cached
+                assert answer.degraded
+                assert answer.degraded_reason == error_reason_pb2.ERROR_REASON_SERVICE_UNAVAILABLE
+                assert f"{name} at {address}" in answer.degraded_message
+                assert answer.method == pb.METHOD_CELL_MEAN
+                mean = xyz_to_latlon(heads.cells.xyz[0])
+                assert float(haversine_km(answer.location.latitude, answer.location.longitude, *mean)) < 0.1
+                assert answer.localizable
+                assert answer.calibration_status == pb.CALIBRATION_STATUS_UNCALIBRATED
+                assert not answer.radii
+                assert not answer.neighbors
+                assert answer.gallery_version == ""
+            assert (await locate(channel, SYDNEY, allow_degraded=True)).cached  # what was searched before is still good
+            with redis.Redis.from_url(backend.valkey.url) as connection:
+                assert connection.dbsize() == 1
+
+            async with serving(name, backend.bundle, address, milvus):
+                answer = await locate(channel, MUNICH, allow_degraded=True)
+                while answer.degraded:
+                    answer = await locate(channel, MUNICH, allow_degraded=True)
+                assert not answer.cached
+                assert len(answer.radii) == 2
+                assert (await locate(channel, MUNICH, allow_degraded=True)).cached
