@@ -18,6 +18,7 @@ from geofix.limits import check_batch, limits_message
 from geofix.posterior import CellScores
 from geofix.server import Service
 from geofix.sources import Array, SourceItem, network_input
+from geofix.telemetry.queues import QueueMetrics, trace_item
 from geofix.v1 import classifier_service_pb2 as pb
 from geofix.v1 import classifier_service_pb2_grpc as rpc
 from geofix.v1 import types_pb2
@@ -47,6 +48,7 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
     async def start(self) -> None:
         """Verify the bundle, load the networks and warm them up."""
         self._classifier = await asyncio.to_thread(self._load)
+        metrics = QueueMetrics("classifier")
         self._batcher = Batcher(
             "classifier",
             # One thread owns the networks: two passes at once would only share the same cores.
@@ -55,11 +57,17 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
             prepare_threads=self._settings.decode_threads or available_cpus(),
             max_queue=self._settings.max_queue,
             key=lambda item: item.shape,
+            observer=metrics,
         )
+        metrics.follow(lambda: self._running.depth)
 
     async def check(self) -> None:
         """The networks answer; after repeated failures a grey image finds out."""
         await self._running.check(SourceItem(0, self._classifier.probe))
+
+    def versions(self) -> tuple[str, str]:
+        """The bundle's version; no gallery's."""
+        return self._classifier.bundle.version, ""
 
     async def close(self) -> None:
         """End the threads."""
@@ -74,6 +82,8 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
         count = self._cell_count(request.max_cells)
         items = [SourceItem(index, source) for index, source in enumerate(request.sources)]
         done = await self._running.submit(items, self._settings.deadline(context.time_remaining()))
+        for one, source in zip(done, request.sources, strict=True):
+            trace_item(one, decoded=source.HasField("image"))
         return pb.ClassifyResponse(
             results=[self._result(one, count) for one in done], model_version=self._classifier.bundle.version
         )

@@ -14,6 +14,7 @@ from geofix.errors import InvalidInput, Reason, Unavailable
 from geofix.limits import check_batch, limits_message
 from geofix.server import Service
 from geofix.sources import Array, SourceItem, network_input
+from geofix.telemetry.queues import QueueMetrics, trace_item
 from geofix.v1 import embedder_service_pb2 as pb
 from geofix.v1 import embedder_service_pb2_grpc as rpc
 from geofix.v1 import types_pb2
@@ -40,6 +41,7 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
     async def start(self) -> None:
         """Verify the bundle, load the network and warm it up."""
         self._embedder = await asyncio.to_thread(self._load)
+        metrics = QueueMetrics("embedder")
         self._batcher = Batcher(
             "embedder",
             # One thread owns the networks: two passes at once would only share the same cores.
@@ -48,11 +50,17 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
             prepare_threads=available_cpus() if self._settings.embed_images else 1,
             max_queue=self._settings.max_queue,
             key=lambda item: item.shape,
+            observer=metrics,
         )
+        metrics.follow(lambda: self._running.depth)
 
     async def check(self) -> None:
         """The network answers; after repeated failures a zero feature finds out."""
         await self._running.check(SourceItem(0, self._embedder.probe))
+
+    def versions(self) -> tuple[str, str]:
+        """The bundle's version; no gallery's."""
+        return self._embedder.bundle.version, ""
 
     async def close(self) -> None:
         """End the threads."""
@@ -64,6 +72,8 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
         check_batch(len(request.sources), self._settings.max_batch)
         items = [self._item(index, source) for index, source in enumerate(request.sources)]
         done = await self._running.submit(items, self._settings.deadline(context.time_remaining()))
+        for one, source in zip(done, request.sources, strict=True):
+            trace_item(one, decoded=source.HasField("image"))
         return pb.EmbedResponse(
             embeddings=[pack_vector(one.value) for one in done],
             model_version=self._embedder.bundle.version,

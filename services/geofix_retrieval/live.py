@@ -28,6 +28,11 @@ class LiveGallery:
         self._opened: dict[str, Gallery] = {}
         self._live: str | None = None
 
+    @property
+    def live_version(self) -> str:
+        """The live gallery's version as last seen; empty while nothing is live."""
+        return self._live or ""
+
     def refresh(self) -> Gallery:
         """Look at the alias again; the live gallery.
 

@@ -20,6 +20,8 @@ from geofix.gallery.search import Gallery, Hit
 from geofix.gallery.store import check_uri
 from geofix.limits import check_batch, limits_message
 from geofix.server import Service
+from geofix.telemetry.queues import QueueMetrics
+from geofix.telemetry.stages import past_stage
 from geofix.v1 import retrieval_service_pb2 as pb
 from geofix.v1 import retrieval_service_pb2_grpc as rpc
 from geofix.v1 import types_pb2
@@ -56,6 +58,7 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
         check_uri(settings.milvus_uri)
         self._settings = settings
         bundle = Bundle.describe(settings.bundle)
+        self._bundle = bundle
         self._manifest = bundle.manifest
         self._gallery = LiveGallery(bundle, settings.milvus_uri, settings.milvus_token.get_secret_value())
         self._searching = WorkQueue("search", settings.search_threads, settings.max_queue)
@@ -66,10 +69,15 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
 
     async def start(self) -> None:
         """Nothing is loaded: `check` connects, and goes on trying."""
+        QueueMetrics("search").follow(lambda: self._searching.depth)
 
     async def check(self) -> None:
         """The alias exists, and its gallery belongs to the bundle."""
         await asyncio.to_thread(self._gallery.refresh)
+
+    def versions(self) -> tuple[str, str]:
+        """The versions of the bundle and of the live gallery."""
+        return self._bundle.version, self._gallery.live_version
 
     async def close(self) -> None:
         """End the threads and close the database."""
@@ -83,7 +91,10 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
         remaining = context.time_remaining()
         seconds = self._settings.default_deadline_s if remaining is None else remaining
         timeout_s = max(_MARGIN_S, min(seconds, self._settings.max_deadline_s) - _MARGIN_S)
+        arrived_ns = time.time_ns()
         name, found, elapsed_ms = await self._searching.run(self._search, request.gallery_version, queries, timeout_s)
+        began_ns = past_stage("search", elapsed_ms / 1000, time.time_ns(), queries=len(queries), gallery_version=name)
+        past_stage("queue", max(0, began_ns - arrived_ns) / 1e9, began_ns)
         return pb.SearchResponse(
             results=[pb.SearchResult(neighbors=[_neighbor(hit) for hit in hits]) for hits in found],
             gallery_version=name,

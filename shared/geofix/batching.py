@@ -277,7 +277,16 @@ class Batcher(Generic[Item, Prepared, Output]):
             return
         run_s = self._record(batch, began, failed=False)
         done = [
-            Done(output, began - entry.submitted - entry.prepare_s, entry.prepare_s, run_s, len(batch))
+            Done(
+                output,
+                began - entry.submitted - entry.prepare_s,
+                entry.prepare_s,
+                run_s,
+                len(batch),
+                entry.submitted,
+                entry.began,
+                began,
+            )
             for entry, output in zip(batch, outputs, strict=True)
         ]
         _tell(batch[0].loop, _resolve, batch, done)

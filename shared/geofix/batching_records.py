@@ -22,6 +22,9 @@ class Done(Generic[Output]):
         prepare_s: spent in preparation, seconds.
         run_s: of the pass that it was in, seconds; shared by the pass's items.
         batch_size: items of that pass.
+        submitted: when it came, by `time.monotonic`, as the two below.
+        prepare_began: when its preparation began; 0 without one.
+        run_began: when that pass began.
     """
 
     value: Output
@@ -29,6 +32,9 @@ class Done(Generic[Output]):
     prepare_s: float
     run_s: float
     batch_size: int
+    submitted: float = 0.0
+    prepare_began: float = 0.0
+    run_began: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class Reason(StrEnum):
     SHUTTING_DOWN = auto()
     DEADLINE_EXCEEDED = auto()
     INTERNAL = auto()
+    REQUEST_UNREADABLE = auto()
 
 
 class GeofixError(Exception):

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from geofix.errors import DeadlineExceeded, GeofixError, InternalError
+from geofix.errors import DeadlineExceeded, GeofixError, InternalError, InvalidInput, Reason
 from geofix.telemetry.calls import ObservedCall
 from geofix.wire import STATUS_DETAILS, error_to_status
 
@@ -45,22 +46,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith("/geofix.v1.") or handler.unary_unary is None:
             return handler  # health, reflection, or a method that does not exist
         return grpc.unary_unary_rpc_method_handler(
-            self._wrap(method, cast(Handler, handler.unary_unary)),
-            handler.request_deserializer,
+            self._wrap(method, cast(Handler, handler.unary_unary), handler.request_deserializer),
+            None,  # gRPC would answer bytes that are no such message with INTERNAL, as if the defect were ours
             handler.response_serializer,
         )
 
-    def _wrap(self, method: str, inner: Handler) -> Handler:
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    def _wrap(self, method: str, inner: Handler, read: Callable[[bytes], Any] | None) -> Handler:
+        async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             with ObservedCall(method, context) as observed:
                 try:
                     pending = self._not_ready()
                     if pending is not None:
                         raise pending
                     async with asyncio.timeout(self._seconds(context)):
-                        return await inner(request, context)
+                        return await inner(read(data) if read else data, context)
                 except TimeoutError:
                     error: GeofixError = DeadlineExceeded(f"{method} did not finish within its deadline")
+                except DecodeError:
+                    error = InvalidInput(
+                        f"the request is no message that {method} takes: send it by geofix's protos",
+                        Reason.REQUEST_UNREADABLE,
+                    )
                 except GeofixError as known:
                     error = known
                 except grpc.aio.AbortError:

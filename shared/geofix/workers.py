@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from geofix.errors import Overloaded, Reason
+from geofix.telemetry.queues import QueueMetrics
 
 T = TypeVar("T")
 
@@ -19,6 +21,7 @@ class WorkQueue:
         self._name = name
         self._limit = limit
         self._inside = 0
+        self._metrics = QueueMetrics(name)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
@@ -28,6 +31,7 @@ class WorkQueue:
             Overloaded: `limit` calls are inside already.
         """
         if self._inside >= self._limit:
+            self._metrics.refused(1)
             raise Overloaded(
                 f"{self._name}: {self._limit} requests wait already; retry after a pause",
                 Reason.QUEUE_FULL,
@@ -35,14 +39,24 @@ class WorkQueue:
             )
         self._inside += 1
         try:
-            future = self._pool.submit(function, *args)
+            future = self._pool.submit(self._begin, time.perf_counter(), function, *args)
             try:
                 return await asyncio.wrap_future(future)
             except asyncio.CancelledError:
-                future.cancel()  # a call whose client is gone is not started any more
+                if future.cancel():  # a call whose client is gone is not started any more
+                    self._metrics.dropped("cancelled")
                 raise
         finally:
             self._inside -= 1
+
+    @property
+    def depth(self) -> int:
+        """Calls that wait or run."""
+        return self._inside
+
+    def _begin(self, submitted: float, function: Callable[..., T], *args: object) -> T:
+        self._metrics.waited(time.perf_counter() - submitted)
+        return function(*args)
 
     def close(self) -> None:
         """Let the running functions finish and end the threads."""

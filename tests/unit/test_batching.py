@@ -291,6 +291,9 @@ async def test_a_pass_that_hangs_raises_the_alarm(make: Any, device: Device, mon
         await batcher.check(0)
     device.gate.set()
     await stuck
+    async with asyncio.timeout(20):
+        while batcher._running:  # the answer is out a moment before its thread is done
+            await asyncio.sleep(0.01)
     await batcher.check(0)
 
 

@@ -74,6 +74,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The deadline passed before the answer was ready."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 25
     """A defect; the service's log says more."""
+    ERROR_REASON_REQUEST_UNREADABLE: _ErrorReason.ValueType  # 40
+    """The bytes of the request are not those of its message."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error carries a google.rpc.ErrorInfo with domain `geofix.v1`; its `reason` is the name of one of these values
@@ -132,4 +134,6 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 24
 """The deadline passed before the answer was ready."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 25
 """A defect; the service's log says more."""
+ERROR_REASON_REQUEST_UNREADABLE: ErrorReason.ValueType  # 40
+"""The bytes of the request are not those of its message."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
