@@ -1,4 +1,4 @@
-"""Settings: every one is an environment variable `GEOFIX_<NAME>`; a missing or wrong one ends the process with exit code 2."""
+"""Every setting is an environment variable `GEOFIX_<NAME>`; one that is missing, wrong or unknown ends the process, code 2."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from geofix.errors import ConfigurationError
 from geofix.images import ImageLimits
-
-PREFIX = "GEOFIX_"
+from geofix.variables import PREFIX, explain_unknown, known_variables
 
 
 class Settings(BaseSettings):
@@ -26,12 +25,18 @@ class Settings(BaseSettings):
         """The settings that the environment states.
 
         Raises:
-            ConfigurationError: naming each variable that is missing or wrong, and what it is for.
+            ConfigurationError: naming each variable that is missing or wrong, and what it is for; and each `GEOFIX_*` variable
+                that no service reads, with the name that it resembles.
         """
+        unknown = explain_unknown(os.environ, known_variables(Settings))
         try:
-            return cls()
+            found = cls()
         except ValidationError as error:
-            raise ConfigurationError("\n".join(_explain(cls, item["loc"], item) for item in error.errors())) from error
+            wrong = [_explain(cls, item["loc"], item) for item in error.errors()]
+            raise ConfigurationError("\n".join(wrong + unknown)) from error
+        if unknown:
+            raise ConfigurationError("\n".join(unknown))
+        return found
 
 
 class ServiceSettings(Settings):

@@ -63,6 +63,12 @@ def test_a_wrong_setting_is_told_from_a_missing_one(service: str) -> None:
     }
 
 
+@pytest.mark.parametrize("service", REQUIRED)
+def test_a_typo_in_a_manifest_ends_it_with_the_name_that_was_meant(service: str) -> None:
+    code, errors = start(service, GOOD | {"GEOFIX_MAX_QUEU": "3"})
+    assert (code, errors) == (2, "GEOFIX_MAX_QUEU is not a setting: did you mean GEOFIX_MAX_QUEUE?\n")
+
+
 @pytest.mark.parametrize("missing", sorted(REQUIRED["gateway"]))
 def test_each_missing_setting_of_the_gateway_is_named_alone(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in GOOD.items():
