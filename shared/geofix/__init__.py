@@ -7,8 +7,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing's own constant would cost an import of it, in which a Ctrl-C is a traceback
 if TYPE_CHECKING:
-    from geofix.client import AsyncClient, Client, LocateOptions, Location, ServiceInfo
+    from geofix.client import AsyncClient, Client, LocateOptions, Location, RetryPolicy, ServiceInfo, Tls
     from geofix.errors import (
+        AccessDenied,
         ConfigurationError,
         DeadlineExceeded,
         GeofixError,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessDenied",
     "AsyncClient",
     "Client",
     "ConfigurationError",
@@ -37,12 +39,14 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "Reason",
+    "RetryPolicy",
     "ServiceInfo",
+    "Tls",
     "Unavailable",
     "__version__",
 ]
 
-_CLIENT = {"AsyncClient", "Client", "LocateOptions", "Location", "ServiceInfo"}
+_CLIENT = {"AsyncClient", "Client", "LocateOptions", "Location", "RetryPolicy", "ServiceInfo", "Tls"}
 
 
 def __getattr__(name: str) -> object:

@@ -7,6 +7,7 @@
     ├── Overloaded            a queue is full; retry later                                        RESOURCE_EXHAUSTED
     ├── Unavailable           a service or store cannot be reached, and which; retry              UNAVAILABLE
     ├── DeadlineExceeded      no answer in time                                                   DEADLINE_EXCEEDED
+    ├── AccessDenied          the token or certificate is missing, wrong or not enough            UNAUTHENTICATED
     ├── InternalError         a bug; the text says nothing of the inside                          INTERNAL
     └── ConfigurationError    a setting is missing or wrong; the process exits 2                  (never on the wire)
 
@@ -134,6 +135,12 @@ class DeadlineExceeded(GeofixError):
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     default_reason = Reason.DEADLINE_EXCEEDED
+
+
+class AccessDenied(GeofixError):
+    """What stands before the service refused the caller: its token or certificate is missing, wrong, or not enough."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
 
 
 class InternalError(GeofixError):

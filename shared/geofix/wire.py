@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 from geofix.errors import (
     DOMAIN,
     WIRE_ERRORS,
+    AccessDenied,
     DeadlineExceeded,
     GeofixError,
     InternalError,
@@ -71,5 +72,7 @@ def error_from_rpc(error: grpc.RpcError, service: str) -> GeofixError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
         # gRPC itself refuses such a message before any code of ours sees it, so there is no ErrorInfo to read.
         return InvalidInput(f"the message is over {service}'s size limit: {details}", Reason.MESSAGE_TOO_LARGE)
+    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return AccessDenied(f"{service} refused the caller: {details or code.name}", metadata={"service": service})
     kind = _BY_CODE.get(code, InternalError)
     return kind(f"{service}: {details or code.name}", metadata={"service": service})

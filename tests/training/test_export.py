@@ -21,7 +21,9 @@ from geofix_training.reduction import Reduction, fit_reduction
 def backbone() -> Backbone:
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(RAW_DIM, 16)).astype(np.float32)
-    return Backbone(Levels(), Reduction(np.zeros(RAW_DIM, np.float32), np.ones(RAW_DIM, np.float32), matrix)).eval()
+    whole = Backbone(Levels(), Reduction(np.zeros(RAW_DIM, np.float32), np.ones(RAW_DIM, np.float32), matrix))
+    whole.eval()
+    return whole
 
 
 def exported(module: nn.Module, example: torch.Tensor, path: Path, source: str, outputs: list[str]) -> OnnxSession:

@@ -60,7 +60,7 @@ def test_every_place_gives_gradient() -> None:
     head, feature, _ = random_head()
     head.log_kappa.data.fill_(16.0)
     far = -head.unit_means().detach()[:1].repeat(40, 1)
-    (-head.log_density(head(feature), far).mean()).backward()  # type: ignore[no-untyped-call]
+    (-head.log_density(head(feature), far).mean()).backward()  # type: ignore[no-untyped-call, unused-ignore]
     assert head.linear.bias.grad is not None
     assert head.means.grad is not None
     assert torch.isfinite(head.means.grad).all()

@@ -1,8 +1,10 @@
 """The public client of a geofix gateway: `Client` blocks, `AsyncClient` is awaited; both hand out `Location`."""
 
 from geofix.client.aio import AsyncClient
+from geofix.client.connection import Tls
 from geofix.client.location import Alternative, Cell, Location, Neighbor, ServiceInfo, Timing
 from geofix.client.requests import DEFAULT_ADDRESS, LocateOptions
+from geofix.client.retry import RetryPolicy
 from geofix.client.sync import Client
 
 __all__ = [
@@ -14,6 +16,8 @@ __all__ = [
     "LocateOptions",
     "Location",
     "Neighbor",
+    "RetryPolicy",
     "ServiceInfo",
     "Timing",
+    "Tls",
 ]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from geofix.v1 import error_reason_pb2
-from geofix.v1 import geolocation_service_pb2 as pb
 
-# A value that a newer server has and this client does not know is handed out as its number.
-_METHODS = {value: name.removeprefix("METHOD_").lower() for name, value in pb.Method.items()}
-_REASONS = {value: name.removeprefix("ERROR_REASON_") for name, value in error_reason_pb2.ErrorReason.items() if value}
-_REASONS[error_reason_pb2.ERROR_REASON_UNSPECIFIED] = ""
-_STRATEGIES = {value: name.removeprefix("STRATEGY_").lower() for name, value in pb.Strategy.items()}
+class Place(Protocol):
+    """Whatever has a latitude and a longitude in degrees: another answer, an alternative, a neighbour."""
+
+    @property
+    def lat(self) -> float:
+        """Degrees."""
+
+    @property
+    def lon(self) -> float:
+        """Degrees."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,19 @@ class Location:
         """The radius in metres for a probability that was asked for, or None."""
         return self.radii.get(probability)
 
+    def distance_to(self, place: Place | tuple[float, float]) -> float:
+        """Great-circle distance in metres of the estimate to a place: (lat, lon) in degrees, or anything that has them."""
+        from geofix.geo import haversine_km
+
+        lat, lon = place if isinstance(place, tuple) else (place.lat, place.lon)
+        return 1000 * float(haversine_km(self.lat, self.lon, lat, lon))
+
+    def geojson(self) -> dict[str, Any]:
+        """The answer as a GeoJSON FeatureCollection: estimate, radii, alternatives, cells and neighbours (`kind` says which)."""
+        from geofix.client.geojson import features_of
+
+        return {"type": "FeatureCollection", "features": features_of(self)}
+
 
 @dataclass(frozen=True)
 class ServiceInfo:
@@ -156,6 +173,7 @@ class ServiceInfo:
         max_image_bytes: most bytes of an image.
         max_image_pixels: most pixels of an image.
         max_batch: most images of one batch.
+        max_message_bytes: most bytes of one message.
     """
 
     model_version: str
@@ -165,71 +183,4 @@ class ServiceInfo:
     max_image_bytes: int
     max_image_pixels: int
     max_batch: int
-
-
-def read_location(response: pb.LocateResponse) -> Location:
-    """The answer in a response."""
-    timing = response.timing
-    return Location(
-        lat=response.location.latitude,
-        lon=response.location.longitude,
-        localizable=response.localizable,
-        method=_METHODS.get(response.method, str(response.method)),
-        strategy=_STRATEGIES.get(response.strategy, str(response.strategy)),
-        radii={radius.probability: radius.radius_m for radius in response.radii},
-        calibrated=response.calibration_status == pb.CALIBRATION_STATUS_CALIBRATED,
-        alternatives=tuple(
-            Alternative(a.location.latitude, a.location.longitude, a.weight, a.neighbors) for a in response.alternatives
-        ),
-        cells=tuple(
-            Cell(c.cell_id, c.log_weight, c.mean.latitude, c.mean.longitude, c.kappa, tuple(c.s2_tokens))
-            for c in response.cells
-        ),
-        neighbors=tuple(_neighbor(n) for n in response.neighbors),
-        neighbors_used=response.neighbors_used,
-        model_version=response.model_version,
-        gallery_version=response.gallery_version,
-        cached=response.cached,
-        timing=Timing(
-            timing.total_ms,
-            timing.cache_ms,
-            timing.classify_ms,
-            timing.embed_ms,
-            timing.search_ms,
-            timing.aggregate_ms,
-            timing.preprocess_ms,
-            timing.inference_ms,
-            timing.database_ms,
-        ),
-        degraded=response.degraded,
-        degraded_reason=_REASONS.get(response.degraded_reason, str(response.degraded_reason)),
-        degraded_message=response.degraded_message,
-    )
-
-
-def read_info(response: pb.GetServiceInfoResponse) -> ServiceInfo:
-    """What a deployment says of itself."""
-    return ServiceInfo(
-        model_version=response.model_version,
-        gallery_version=response.gallery_version,
-        feature_dim=response.feature_dim,
-        calibrated=response.calibration_status == pb.CALIBRATION_STATUS_CALIBRATED,
-        max_image_bytes=response.limits.max_image_bytes,
-        max_image_pixels=response.limits.max_image_pixels,
-        max_batch=response.limits.max_batch,
-    )
-
-
-def _neighbor(weighted: pb.WeightedNeighbor) -> Neighbor:
-    found = weighted.neighbor
-    return Neighbor(
-        found.id,
-        found.location.latitude,
-        found.location.longitude,
-        found.cell_id,
-        found.similarity,
-        weighted.weight,
-        weighted.alternative,
-        found.picture,
-        found.attribution,
-    )
+    max_message_bytes: int

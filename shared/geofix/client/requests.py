@@ -13,7 +13,6 @@ from geofix.v1 import types_pb2
 from geofix.wire import error_from_rpc, error_from_status
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -64,19 +63,13 @@ class LocateOptions:
             raise InvalidInput(f"an option is out of its range: {error}", Reason.OPTION_INVALID) from error
 
 
-def image_request(data: bytes, options: LocateOptions) -> pb.LocateRequest:
-    """A request with the bytes of an image file."""
-    return pb.LocateRequest(source=types_pb2.ImageSource(image=bytes(data)), options=options.message())
+def locate_request(source: types_pb2.ImageSource, options: LocateOptions) -> pb.LocateRequest:
+    """A request for one image."""
+    return pb.LocateRequest(source=source, options=options.message())
 
 
-def feature_request(feature: bytes, options: LocateOptions) -> pb.LocateRequest:
-    """A request with a backbone feature as little-endian float32."""
-    return pb.LocateRequest(source=types_pb2.ImageSource(feature=bytes(feature)), options=options.message())
-
-
-def batch_request(images: Iterable[bytes], options: LocateOptions) -> pb.BatchLocateRequest:
-    """A request with several images."""
-    sources = [types_pb2.ImageSource(image=bytes(data)) for data in images]
+def batch_request(sources: Iterable[types_pb2.ImageSource], options: LocateOptions) -> pb.BatchLocateRequest:
+    """A request for several images."""
     return pb.BatchLocateRequest(sources=sources, options=options.message())
 
 
@@ -93,8 +86,17 @@ def error_of_call(error: grpc.RpcError, address: str) -> GeofixError:
     # Only where the platform itself said nothing: an ErrorInfo of SERVICE_UNAVAILABLE names the service behind the gateway.
     if isinstance(known, Unavailable) and known.metadata.get("service") == service:
         return Unavailable(
-            f"{service} cannot be reached: start it with `geofix up`, or name another server",
-            known.reason,
-            known.metadata,
+            f"{service} cannot be reached: {_remedy(error.details() or '')}", known.reason, known.metadata
         )
     return known
+
+
+def _remedy(details: str) -> str:
+    words = details.lower()
+    if any(word in words for word in ("certificate", "handshake", "ssl", "verification")):
+        return (
+            f"TLS failed ({details}); check the CA, the client certificate and the name, and that the server speaks TLS"
+        )
+    if "socket closed" in words or "connection reset" in words:
+        return "it closed the connection; if it speaks TLS, so must the client"
+    return "start it with `geofix up`, or name another server"
