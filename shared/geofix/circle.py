@@ -32,7 +32,7 @@ def circle_rings(lat: float, lon: float, radius_m: float, points: int = 72) -> l
     if np.radians(lat) - radius <= -np.pi / 2:
         eastern[-1:] = [(180, lats[-1]), (180, -90)]
     east = np.array(eastern)
-    outline = np.concatenate([east * (-1, 1), east[::-1]]) + (lon, 0)
+    outline = np.concatenate([east * (-1, 1), east[::-1]]) + np.array([lon, 0.0])
     pieces = (_clip(outline - (360 * turn, 0)) for turn in (-1, 0, 1))
     return [[(x, y) for x, y in [*piece.tolist(), piece[0].tolist()]] for piece in pieces if len(piece)]
 
