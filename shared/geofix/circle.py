@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from geofix.geo import EARTH_RADIUS_KM, FloatArray, destination
+from geofix.geo import EARTH_RADIUS_KM, destination
+from geofix.polygons import clip_to_box
 
 Ring = list[tuple[float, float]]
 """(lon, lat) in degrees, counter-clockwise, the first again at the end."""
@@ -33,21 +34,7 @@ def circle_rings(lat: float, lon: float, radius_m: float, points: int = 72) -> l
         eastern[-1:] = [(180, lats[-1]), (180, -90)]
     east = np.array(eastern)
     outline = np.concatenate([east * (-1, 1), east[::-1]]) + np.array([lon, 0.0])
-    pieces = (_clip(outline - (360 * turn, 0)) for turn in (-1, 0, 1))
-    return [[(x, y) for x, y in [*piece.tolist(), piece[0].tolist()]] for piece in pieces if len(piece)]
-
-
-def _clip(outline: FloatArray) -> FloatArray:
-    """The part of a polygon, shape (n, 2), between -180° and 180° (Sutherland and Hodgman, 1974); empty if there is none."""
-    for sign in (1, -1):
-        kept: list[FloatArray] = []
-        for here, before in zip(outline, np.roll(outline, 1, axis=0), strict=True):
-            inside, was_inside = sign * here[0] <= 180, sign * before[0] <= 180
-            if inside != was_inside:
-                share = (sign * 180 - before[0]) / (here[0] - before[0])
-                kept.append(np.array([sign * 180.0, before[1] + share * (here[1] - before[1])]))
-            if inside:
-                kept.append(here)
-        outline = np.array(kept).reshape(-1, 2)
-    # A polygon that only touches the edge has no area.
-    return outline if len(outline) > 2 and np.ptp(outline[:, 0]) > 1e-9 else np.empty((0, 2))
+    pieces = (clip_to_box(outline - (360 * turn, 0), (-180, 180), (-90, 90)) for turn in (-1, 0, 1))
+    # A polygon that only touches the antimeridian has no area beyond it.
+    wide = [piece for piece in pieces if len(piece) > 2 and np.ptp(piece[:, 0]) > 1e-9]
+    return [[(x, y) for x, y in [*piece.tolist(), piece[0].tolist()]] for piece in wide]

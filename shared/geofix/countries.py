@@ -139,7 +139,8 @@ def _in_any_country(lat: FloatArray, lon: FloatArray) -> Mask:
 
 
 @cache
-def _outlines() -> dict[str, Outline]:
+def country_rings() -> tuple[tuple[str, FloatArray], ...]:
+    """Every ring of the map: the country's code, and lon, lat in degrees, shape (n, 2), the first place again at the end."""
     with (
         (resources.files("geofix") / "data/countries.npz").open("rb") as file,
         np.load(file, allow_pickle=False) as data,
@@ -147,9 +148,17 @@ def _outlines() -> dict[str, Outline]:
         letters: str = data["codes"].tobytes().decode()
         country, lengths, steps = data["ring_country"], data["ring_length"], data["steps"].astype(float)
         scale, origin = data["scale"], data["origin"]
+    rings = np.split(steps, np.cumsum(lengths)[:-1])
+    return tuple(
+        (letters[2 * index : 2 * index + 2], np.cumsum(ring, axis=0) * scale + origin)
+        for index, ring in zip(country, rings, strict=True)
+    )
+
+
+@cache
+def _outlines() -> dict[str, Outline]:
     rings: dict[str, list[FloatArray]] = {}
-    for index, ring in zip(country, np.split(steps, np.cumsum(lengths)[:-1]), strict=True):
-        lon, lat = (np.cumsum(ring, axis=0) * scale + origin).T
-        edges = np.stack([lat[:-1], lon[:-1], lat[1:], lon[1:]], axis=1)
-        rings.setdefault(letters[2 * index : 2 * index + 2], []).append(edges)
+    for code, ring in country_rings():
+        lon, lat = ring.T
+        rings.setdefault(code, []).append(np.stack([lat[:-1], lon[:-1], lat[1:], lon[1:]], axis=1))
     return {code: Outline(np.concatenate(parts)) for code, parts in rings.items()}

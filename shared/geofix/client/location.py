@@ -154,6 +154,12 @@ class Location:
         lat, lon = place if isinstance(place, tuple) else (place.lat, place.lon)
         return 1000 * float(haversine_km(self.lat, self.lon, lat, lon))
 
+    def _repr_html_(self) -> str:
+        """The answer with a map, for notebooks: drawn here, without a request to anywhere."""
+        from geofix.client.html import html_of
+
+        return html_of(self)
+
     def geojson(self) -> dict[str, Any]:
         """The answer as a GeoJSON FeatureCollection: estimate, radii, alternatives, cells and neighbours (`kind` says which)."""
         from geofix.client.geojson import features_of
