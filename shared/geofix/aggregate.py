@@ -34,15 +34,16 @@ def dbscan_labels(xyz: ArrayLike, eps_km: float, min_samples: int) -> NDArray[np
     """DBSCAN label of each place (unit vectors, shape (n, 3)); −1 is noise, which min_samples = 1 never leaves."""
     from sklearn.cluster import DBSCAN  # scikit-learn takes a second to import; only the gateway and evaluation cluster
 
-    lat, lon = xyz_to_latlon(xyz)
-    if lat.size == 0:
+    v = np.asarray(xyz, float).reshape(-1, 3)
+    if len(v) == 0:
         return np.empty(0, np.int64)
-    radians = np.radians(np.stack([lat, lon], axis=-1))
+    # A chord grows with its great-circle distance, so this is DBSCAN under the haversine metric. With the distances given,
+    # scikit-learn needs none of its thread pool, whose configuration is not safe to set from several threads of ours.
+    chord = np.sqrt(sum((v[:, None, axis] - v[None, :, axis]) ** 2 for axis in range(3)))
     # Places closer than eps by rounding alone stay together: 1e-9 of a radian is 6 mm.
-    model = DBSCAN(
-        eps=eps_km / EARTH_RADIUS_KM + 1e-9, min_samples=min_samples, metric="haversine", algorithm="ball_tree"
-    )
-    return np.asarray(model.fit_predict(radians), np.int64)
+    eps = 2 * np.sin(min(eps_km / EARTH_RADIUS_KM, np.pi) / 2) + 1e-9
+    model = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed")
+    return np.asarray(model.fit_predict(chord), np.int64)
 
 
 def clusters_of(xyz: ArrayLike, eps_km: float, min_samples: int = 1) -> list[Cluster]:
