@@ -72,8 +72,10 @@ class Embedder(nn.Module):
 
 
 def export(module: nn.Module, example: Tensor, path: Path, inputs: list[str], outputs: list[str]) -> None:
-    """Write a module in eval mode as ONNX with a dynamic batch axis."""
+    """Write a module in eval mode as ONNX with a dynamic batch axis and, for images, a dynamic height and width."""
     axes = {name: {0: "n"} for name in [*inputs, *outputs]}
+    if example.dim() == 4:
+        axes[inputs[0]] |= {2: "height", 3: "width"}
     with warnings.catch_warnings():
         # torch's newer exporter needs onnxscript and changes the graph's names; this one is deprecated but exact.
         warnings.simplefilter("ignore")
