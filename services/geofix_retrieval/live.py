@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
 from geofix.bundle import Bundle
 from geofix.errors import ConfigurationError, GeofixError, MismatchError, NotFound, Reason, Unavailable
-from geofix.gallery.layout import GalleryInfo
+from geofix.gallery.layout import GalleryInfo, State
 from geofix.gallery.search import Gallery
 from geofix.gallery.store import Store
 
@@ -19,10 +20,9 @@ class LiveGallery:
     A search keeps the version that it was given, so an alias that moves in between changes nothing for it.
     """
 
-    def __init__(self, bundle: Bundle, uri: str, token: str) -> None:
-        self._bundle = bundle
-        self._uri = uri
-        self._token = token
+    def __init__(self, bundle: Bundle, open_milvus: Callable[[], Store]) -> None:
+        self.bundle = bundle
+        self._open_milvus = open_milvus
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._opened: dict[str, Gallery] = {}
@@ -43,7 +43,7 @@ class LiveGallery:
         with self._lock:
             try:
                 store = self._connect()
-                alias = self._bundle.gallery_alias
+                alias = self.bundle.gallery_alias
                 name = store.resolve(alias)
                 if name is None:
                     raise Unavailable(
@@ -75,10 +75,19 @@ class LiveGallery:
             return known
         if not name:
             return self.refresh()
-        if not name.startswith(f"{self._bundle.gallery_alias}_"):
+        if not name.startswith(f"{self.bundle.gallery_alias}_"):
             raise _not_found(name)
         with self._lock:
             return self._open(self._connect(), name)
+
+    def connect(self) -> Store:
+        """The open connection to Milvus.
+
+        Raises:
+            Unavailable: GALLERY_UNAVAILABLE; Milvus cannot be reached.
+        """
+        with self._lock:
+            return self._connect()
 
     def close(self) -> None:
         """Close the connection."""
@@ -96,7 +105,7 @@ class LiveGallery:
 
     def _connect(self) -> Store:
         if self._store is None:
-            self._store = Store(self._uri, self._token)
+            self._store = self._open_milvus()
         return self._store
 
     def _open(self, store: Store, name: str) -> Gallery:
@@ -108,6 +117,10 @@ class LiveGallery:
         known = self._opened.get(name)
         if known is not None and known.info == info and store.is_loaded(name):
             return known
+        if info.state is not State.VERIFIED:
+            raise Unavailable(
+                f"{name} is {info.state}: it can be searched when it is verified", Reason.GALLERY_UNAVAILABLE
+            )
         store.load(name)
         counted = store.count(name)
         if counted != info.images:
@@ -123,8 +136,8 @@ class LiveGallery:
         return gallery
 
     def _check(self, info: GalleryInfo) -> None:
-        ours = self._bundle.version
-        if info.model_version != ours or info.embedding_dim != self._bundle.manifest.embedding_dim:
+        ours = self.bundle.version
+        if info.model_version != ours or info.embedding_dim != self.bundle.manifest.embedding_dim:
             self._opened.pop(info.name, None)
             raise MismatchError(
                 f"the gallery {info.name} was built for {info.model_version}, this service serves {ours}: load the gallery "

@@ -10,29 +10,31 @@ from typing import Any
 
 import grpc
 import numpy as np
-from google.type.latlng_pb2 import LatLng
 from numpy.typing import NDArray
 
 from geofix.bundle import Bundle
 from geofix.errors import GeofixError, InvalidInput, Reason
 from geofix.gallery.layout import METRIC
+from geofix.gallery.messages import neighbor_message
 from geofix.gallery.search import Gallery, Hit
 from geofix.gallery.store import check_uri
 from geofix.limits import check_batch, limits_message
 from geofix.server import Service
+from geofix.settings import ServiceSettings
 from geofix.telemetry.queues import QueueMetrics
 from geofix.telemetry.stages import past_stage
 from geofix.v1 import retrieval_service_pb2 as pb
 from geofix.v1 import retrieval_service_pb2_grpc as rpc
-from geofix.v1 import types_pb2
 from geofix.vectors import unpack_vector
 from geofix.workers import WorkQueue
+from geofix_retrieval.admin import GalleryAdminService
 from geofix_retrieval.live import LiveGallery
 from geofix_retrieval.settings import RetrievalSettings
 
 DEFAULT_K = 10
 MOST_K = 1000
 MOST_CELLS = 1024
+MOST_THUMBNAILS = 100
 _MARGIN_S = 0.05
 """Kept of a call's deadline for the answer's way back."""
 
@@ -60,8 +62,15 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
         bundle = Bundle.describe(settings.bundle)
         self._bundle = bundle
         self._manifest = bundle.manifest
-        self._gallery = LiveGallery(bundle, settings.milvus_uri, settings.milvus_token.get_secret_value())
+        self._gallery = LiveGallery(bundle, settings.open_milvus)
         self._searching = WorkQueue("search", settings.search_threads, settings.max_queue)
+
+    def beside(self) -> Sequence[tuple[ServiceSettings, Service]]:
+        """Administration, where it is asked for."""
+        if not self._settings.admin_listen:
+            return ()
+        settings = self._settings.model_copy(update={"listen": self._settings.admin_listen})
+        return ((settings, GalleryAdminService(self._gallery)),)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer to the server."""
@@ -96,7 +105,7 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
         began_ns = past_stage("search", elapsed_ms / 1000, time.time_ns(), queries=len(queries), gallery_version=name)
         past_stage("queue", max(0, began_ns - arrived_ns) / 1e9, began_ns)
         return pb.SearchResponse(
-            results=[pb.SearchResult(neighbors=[_neighbor(hit) for hit in hits]) for hits in found],
+            results=[pb.SearchResult(neighbors=[neighbor_message(hit) for hit in hits]) for hits in found],
             gallery_version=name,
             search_ms=elapsed_ms,
         )
@@ -116,6 +125,19 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
             metric=METRIC,
             partitions=info.partitions,
             limits=limits_message(self._settings),
+            calibration=info.calibration,
+            thumbnails=info.thumbnails,
+        )
+
+    async def GetThumbnails(
+        self, request: pb.GetThumbnailsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetThumbnailsResponse:
+        """See the proto."""
+        check_batch(len(request.ids), MOST_THUMBNAILS)
+        gallery: Gallery = await self._searching.run(self._gallery.version, request.gallery_version)
+        found = await self._searching.run(gallery.thumbnails, request.ids)
+        return pb.GetThumbnailsResponse(
+            thumbnails=[pb.Thumbnail(id=name, jpeg=found[name]) for name in request.ids if name in found]
         )
 
     def _search(self, version: str, queries: Sequence[_Query], timeout_s: float) -> tuple[str, list[list[Hit]], float]:
@@ -144,14 +166,3 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
 
 def _option(name: str, message: str) -> InvalidInput:
     return InvalidInput(message, Reason.OPTION_INVALID, {"option": name})
-
-
-def _neighbor(hit: Hit) -> types_pb2.Neighbor:
-    return types_pb2.Neighbor(
-        id=hit.id,
-        location=LatLng(latitude=hit.lat, longitude=hit.lon),
-        cell_id=hit.cell_id,
-        similarity=hit.similarity,
-        picture=hit.picture,
-        attribution=hit.attribution,
-    )

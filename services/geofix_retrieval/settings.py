@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
+from geofix.gallery.settings import MilvusSettings
 from geofix.settings import ServiceSettings
 
 
-class RetrievalSettings(ServiceSettings):
+class RetrievalSettings(ServiceSettings, MilvusSettings):
     """Settings of the retrieval service; of the bundle it needs bundle.json alone."""
 
-    milvus_uri: str = Field(
-        min_length=1,
-        description="a Milvus server, such as http://milvus:19530, or an existing Milvus Lite directory",
-    )
-    milvus_token: SecretStr = Field(SecretStr(""), description="the Milvus server's token, or user:password")
     search_threads: int = Field(4, ge=1, le=64, description="searches that run at the same time")
+    admin_listen: str = Field(
+        "",
+        pattern=r"^(.+:\d{1,5})?$",
+        description="host:port to serve GalleryAdminService on, which changes the gallery: keep it apart; empty: none",
+    )

@@ -19,6 +19,21 @@ from geofix.geo import FloatArray
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Probabilities whose radii are stored; others between them are interpolated."""
 
+SIGNALS = (
+    "log_spread",
+    "mass_200km",
+    "log_cell_spread",
+    "entropy",
+    "log_top_weight",
+    "top_similarity",
+    "mean_similarity",
+    "domain_score",
+)
+"""The signals that the score of a fitted radius is a linear function of."""
+
+LEAST_QUERIES = 500
+"""With fewer held-out images a gallery's answers carry no radius."""
+
 HALF_EARTH_KM = 20_015.2
 """Half the Earth's circumference: no radius is larger."""
 
@@ -95,6 +110,21 @@ class Calibration(BaseModel):
     def localizable(self, signals: Mapping[str, float]) -> bool:
         """Whether the image is of the kind that the model can place."""
         return self.gate is None or self.gate(signals) >= 0
+
+
+def fit_calibration(
+    signals: Sequence[Mapping[str, float]], error_km: ArrayLike, rule: DecisionRule, gate: Linear | None, source: str
+) -> Calibration:
+    """The calibration of a rule from held-out answers; the radii are fitted on those that the gate lets pass.
+
+    Raises:
+        ValueError: they are too few.
+    """
+    errors = np.asarray(error_km, float)
+    passed = [i for i, s in enumerate(signals) if gate is None or gate(s) >= 0]
+    bins = int(np.clip(len(passed) // 100, 3, 20))
+    radius = fit_radius([signals[i] for i in passed], errors[passed], SIGNALS, bins=bins)
+    return Calibration(rule=rule, radius=radius, gate=gate, queries=len(passed), source=source)
 
 
 def fit_radius(

@@ -58,6 +58,10 @@ class Reason(StrEnum):
     SHUTTING_DOWN = auto()
     DEADLINE_EXCEEDED = auto()
     INTERNAL = auto()
+    GALLERY_UNFINISHED = auto()
+    GALLERY_IN_USE = auto()
+    GALLERY_EXISTS = auto()
+    STORAGE_FULL = auto()
     REQUEST_UNREADABLE = auto()
 
 

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import grpc
@@ -75,6 +75,10 @@ class Service(ABC):
         Raises:
             GeofixError: it cannot, and why.
         """
+
+    def beside(self) -> Sequence[tuple[ServiceSettings, Service]]:
+        """Services of the same process on listeners of their own, with their settings."""
+        return ()
 
     def versions(self) -> tuple[str, str]:
         """The model version and the gallery version that answer now; empty for what it does not have."""
@@ -214,13 +218,16 @@ async def _serve(settings: ServiceSettings, service: Service) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     TASKS.follow(lambda: len(asyncio.all_tasks(loop)))
-    server = Server(settings, service)
-    await server.start()
-    log.info("%s listens on %s", service.full_name, settings.listen)
+    servers = []
+    for each_settings, each in ((settings, service), *service.beside()):
+        servers.append(Server(each_settings, each))
+        await servers[-1].start()
+        log.info("%s listens on %s", each.full_name, each_settings.listen)
     await stop.wait()
     log.info("%s drains", service.full_name)
-    await server.leave(at_once)
-    await server.stop()
+    await asyncio.gather(*(server.leave(at_once) for server in servers))
+    for server in reversed(servers):  # the first owns what the others use
+        await server.stop()
 
 
 def _fail(message: str, code: int) -> int:

@@ -21,7 +21,7 @@ from bundle_factory import EMBEDDING_DIM, make_bundle
 from geofix import bundle as files
 from geofix.bundle import Bundle, write_manifest
 from geofix.errors import ConfigurationError, MismatchError, Reason, Unavailable
-from geofix.gallery.layout import GalleryInfo, partition_count, partition_name, schema
+from geofix.gallery.layout import FORMAT, GalleryInfo, State, partition_count, partition_name, schema
 from geofix.gallery.loader import load_bundle_gallery
 from geofix.gallery.search import Gallery, Hit
 from geofix.gallery.store import Store, redacted
@@ -149,14 +149,12 @@ def test_text_beyond_ascii_and_absent_text_survive(skewed: tuple[Gallery, ExactG
 
 def test_the_collection_says_what_it_holds(loaded: Gallery, bundle: Bundle) -> None:
     exact = ExactGallery(bundle)
-    assert loaded.info == GalleryInfo(
-        name=bundle.gallery_version,
-        model_version=bundle.version,
-        images=500,
-        cells=len(set(exact.cell_id.tolist())),
-        embedding_dim=EMBEDDING_DIM,
-        partitions=64,
-    )
+    info = loaded.info
+    assert (info.name, info.model_version) == (bundle.gallery_version, bundle.version)
+    assert (info.images, info.cells) == (500, len(set(exact.cell_id.tolist())))
+    assert (info.embedding_dim, info.partitions, info.state) == (EMBEDDING_DIM, 64, State.VERIFIED)
+    assert info.calibration == bundle.path(files.CALIBRATION).read_text()
+    assert GalleryInfo.from_properties(info.name, info.properties()) == info
 
 
 def test_loading_again_does_nothing(bundle: Bundle, tmp_path: Path) -> None:
@@ -316,7 +314,7 @@ def test_a_collection_of_something_else_is_no_gallery() -> None:
     with pytest.raises(MismatchError, match="gallery format"):
         GalleryInfo.from_properties("other", {"collection.ttl.seconds": "5"})
     with pytest.raises(MismatchError, match="does not say"):
-        GalleryInfo.from_properties("other", {"geofix.format": "1", "geofix.images": "many"})
+        GalleryInfo.from_properties("other", {"geofix.format": FORMAT, "geofix.images": "many"})
 
 
 @pytest.mark.parametrize(

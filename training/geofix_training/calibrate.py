@@ -4,21 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from geofix.calibration import Calibration, Linear, fit_radius
+from geofix.calibration import Calibration, Linear, fit_calibration
 from geofix.decision import DecisionRule
 from geofix_training.tune import Answers
-
-SIGNALS = (
-    "log_spread",
-    "mass_200km",
-    "log_cell_spread",
-    "entropy",
-    "log_top_weight",
-    "top_similarity",
-    "mean_similarity",
-    "domain_score",
-)
-"""The signals that the score of the radius is a linear function of."""
 
 
 def domain_gate(answers: Answers, share_passed: float) -> Linear:
@@ -38,8 +26,5 @@ def calibrate(answers: Answers, rule: DecisionRule, gate: Linear, source: str) -
     Raises:
         ValueError: there are too few answers.
     """
-    passed = [i for i, d in enumerate(answers.decisions) if gate(d.signals) >= 0]
-    signals = [answers.decisions[i].signals for i in passed]
-    bins = int(np.clip(len(passed) // 100, 3, 20))
-    radius = fit_radius(signals, answers.error_km[passed], SIGNALS, bins=bins)
-    return Calibration(rule=rule, radius=radius, gate=gate, queries=len(passed), source=source)
+    signals = [decision.signals for decision in answers.decisions]
+    return fit_calibration(signals, answers.error_km, rule, gate, source)

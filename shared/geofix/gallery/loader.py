@@ -1,35 +1,28 @@
-"""Loads a bundle's gallery into Milvus, so that a death at any moment is repaired by the next run.
+"""Loads a bundle's own gallery into Milvus, so that a death at any moment is repaired by the next run.
 
-The rows go into a collection of their own; only when all of them are counted there does the alias move to it. A collection that
-is not full is dropped and loaded again.
+The rows go into a version of their own; only when all of them are counted there is it verified and promoted. A version that is
+not full gets the rows that it lacks.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import reduce
+from operator import xor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geofix.bundle import GALLERY, Bundle
+from geofix.bundle import CALIBRATION, GALLERY, Bundle
 from geofix.errors import MismatchError, Reason
-from geofix.gallery.layout import (
-    ID_BYTES,
-    METRIC,
-    PAYLOAD_BYTES,
-    GalleryInfo,
-    partition_count,
-    partition_name,
-    schema,
-)
-from geofix.gallery.store import CALL_TIMEOUT_S, Store
+from geofix.gallery.admin import DirectAdmin, GalleryAdmin
+from geofix.gallery.layout import ID_BYTES, PAYLOAD_BYTES, GalleryInfo, State
+from geofix.gallery.rows import UNIT_TOLERANCE, ImageRow
+from geofix.gallery.store import Store
+from geofix.gallery.versions import OWN_JOB, Summary
 
 INSERT_ROWS = 2_000
 """Rows of one insert: 2 MB at 256 dimensions, far below every message limit of Milvus."""
-WRITE_TIMEOUT_S = 120.0
 
 Progress = Callable[[int, int], None]
 """Called with (rows loaded, rows in all)."""
@@ -38,7 +31,7 @@ Progress = Callable[[int, int], None]
 def load_bundle_gallery(
     bundle: Bundle, uri: str, progress: Progress | None = None, token: str = "", *, create: bool = True
 ) -> GalleryInfo:
-    """Make the bundle's own gallery the live one; does nothing where it is. Returns what is live.
+    """Load the bundle's own gallery and make it live, where no version of this bundle is live. Returns what is live.
 
     One loader at a time a server; on Milvus Lite the directory's lock sees to it. `create` makes that directory if it is absent.
 
@@ -48,106 +41,42 @@ def load_bundle_gallery(
         Unavailable: GALLERY_UNAVAILABLE; Milvus cannot be reached, or the Lite directory is open elsewhere.
     """
     with Store(uri, token, create=create) as store:
-        return _Loader(store, bundle, progress or (lambda _done, _total: None)).run()
+        return make_live(DirectAdmin(store, bundle), bundle, progress)
 
 
-class _Loader:
-    def __init__(self, store: Store, bundle: Bundle, progress: Progress) -> None:
-        self._store = store
-        self._bundle = bundle
-        self._progress = progress
-        self._alias = bundle.gallery_alias
+def make_live(admin: DirectAdmin, bundle: Bundle, progress: Progress | None = None) -> GalleryInfo:
+    """As `load_bundle_gallery`, in a Milvus that is open."""
+    live = admin.live()
+    info = admin.store.describe_or_none(live) if live and live != bundle.gallery_version else None
+    if info is not None and info.model_version == bundle.version and info.state is State.VERIFIED:
+        return info  # a version that somebody built and promoted
+    own = fill_own(admin, bundle, progress)
+    return admin.promote(own.name, own_calibration(bundle))
 
-    def run(self) -> GalleryInfo:
-        name = self._bundle.gallery_version
-        live = self._store.resolve(self._alias)
-        info = self._store.describe_or_none(name)
-        if info is None or not self._complete(info):
-            # Where the alias names a damaged collection it has to go first: Milvus drops nothing that an alias names.
-            self._remove(name, unalias=live == name)
-            live = None if live == name else live
-            info = self._fill(name)
-        if info.model_version != self._bundle.version:
-            info = self._rename(info)
-        if live != name:
-            self._promote(name, live)
+
+def own_calibration(bundle: Bundle) -> str:
+    """The JSON of the bundle's calibration, which belongs to the bundle's own gallery; empty if there is none."""
+    return bundle.path(CALIBRATION).read_text() if CALIBRATION in bundle.manifest.files else ""
+
+
+def fill_own(admin: GalleryAdmin, bundle: Bundle, progress: Progress | None = None) -> GalleryInfo:
+    """The version of the bundle's own gallery, complete and verified; does nothing where it is."""
+    import pyarrow.parquet as pq
+
+    info = admin.create("", pq.read_metadata(bundle.path(GALLERY)).num_rows)
+    if info.state is not State.FILLING:
         return info
-
-    def _complete(self, info: GalleryInfo) -> bool:
-        if not self._indexed(info.name):
-            return False
-        self._store.load(info.name)
-        return self._store.count(info.name) == info.images
-
-    def _indexed(self, name: str) -> bool:
-        with self._store.errors():
-            return bool(self._store.client.list_indexes(name))
-
-    def _remove(self, name: str, *, unalias: bool) -> None:
-        client = self._store.client
-        with self._store.errors():
-            if unalias:
-                client.drop_alias(self._alias, timeout=CALL_TIMEOUT_S)
-            if client.has_collection(name, timeout=CALL_TIMEOUT_S):
-                client.drop_collection(name, timeout=WRITE_TIMEOUT_S)
-
-    def _fill(self, name: str) -> GalleryInfo:
-        rows = _Rows(self._bundle)
-        info = GalleryInfo(
-            name=name,
-            model_version=self._bundle.version,
-            images=len(rows),
-            cells=len(np.unique(rows.cell_id)),
-            embedding_dim=self._bundle.manifest.embedding_dim,
-            partitions=partition_count(len(rows)),
-        )
-        client = self._store.client
-        with self._store.errors():
-            client.create_collection(
-                name,
-                schema=schema(info.embedding_dim),
-                properties=info.properties(),
-                consistency_level="Bounded",
-                timeout=WRITE_TIMEOUT_S,
-            )
-            for index in range(info.partitions):
-                client.create_partition(name, partition_name(index, info.partitions), timeout=CALL_TIMEOUT_S)
-            done = 0
-            self._progress(0, info.images)
-            for partition, batch in rows.batches(info.partitions):
-                client.insert(name, batch, partition_name=partition, timeout=WRITE_TIMEOUT_S)
-                done += len(batch)
-                self._progress(done, info.images)
-            client.flush(name, timeout=WRITE_TIMEOUT_S)
-            index_params = client.prepare_index_params()
-            index_params.add_index("embedding", index_type="FLAT", metric_type=METRIC)
-            client.create_index(name, index_params, timeout=WRITE_TIMEOUT_S)
-        self._store.load(name)
-        counted = self._store.count(name)
-        if counted != info.images:
-            raise MismatchError(
-                f"{name} holds {counted} rows after loading {info.images}: are ids repeated in {GALLERY}?",
-                Reason.GALLERY_INVALID,
-                {"gallery_version": name},
-            )
-        return info
-
-    def _rename(self, info: GalleryInfo) -> GalleryInfo:
-        """The same gallery now belongs to another version of the bundle, one that changed elsewhere."""
-        renamed = dataclasses.replace(info, model_version=self._bundle.version)
-        with self._store.errors():
-            self._store.client.alter_collection_properties(
-                info.name, properties=renamed.properties(), timeout=CALL_TIMEOUT_S
-            )
-        return renamed
-
-    def _promote(self, name: str, live: str | None) -> None:
-        client = self._store.client
-        with self._store.errors():
-            if live is None:
-                client.create_alias(name, self._alias, timeout=CALL_TIMEOUT_S)
-            else:
-                client.alter_alias(name, self._alias, timeout=CALL_TIMEOUT_S)
+    rows = _Rows(bundle)
+    digest, done = 0, 0
+    say = progress or (lambda _done, _total: None)
+    say(0, len(rows))
+    for batch in rows.batches(info.partitions):
+        admin.insert(info.name, batch)
+        digest = reduce(xor, (row.digest for row in batch), digest)
+        done += len(batch)
+        say(done, len(rows))
+    admin.finish_add(info.name, OWN_JOB)
+    return admin.seal(info.name, Summary(len(rows), 0, len(np.unique(rows.cell_id)), f"{digest:016x}", ""))
 
 
 class _Rows:
@@ -172,44 +101,45 @@ class _Rows:
     def __len__(self) -> int:
         return len(self._ids)
 
-    def batches(self, partitions: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """(partition, rows to insert into it), every row once."""
+    def batches(self, partitions: int) -> Iterator[list[ImageRow]]:
+        """Rows to insert together, of one partition each; every row once."""
         partition = self.cell_id % partitions
         for index in range(partitions):
             rows = np.flatnonzero(partition == index)
             for start in range(0, len(rows), INSERT_ROWS):
-                batch = [self._row(int(row)) for row in rows[start : start + INSERT_ROWS]]
-                yield partition_name(index, partitions), batch
+                yield [self._row(int(row)) for row in rows[start : start + INSERT_ROWS]]
 
-    def _row(self, row: int) -> dict[str, Any]:
-        payload = {"picture": self._pictures[row] or "", "attribution": self._attributions[row] or ""}
-        text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-        if len(text.encode()) > PAYLOAD_BYTES:
-            raise _invalid(f"row {row}: picture and attribution take more than {PAYLOAD_BYTES} bytes")
-        return {
-            "id": self._ids[row],
-            "cell_id": int(self.cell_id[row]),
-            "embedding": self.embedding[row].astype(np.float32),
-            "lat": float(self._lat[row]),
-            "lon": float(self._lon[row]),
-            "payload": text,
-        }
+    def _row(self, row: int) -> ImageRow:
+        return ImageRow(
+            id=self._ids[row],
+            lat=float(self._lat[row]),
+            lon=float(self._lon[row]),
+            cell_id=int(self.cell_id[row]),
+            embedding=self.embedding[row].astype(np.float32),
+            picture=self._pictures[row] or "",
+            attribution=self._attributions[row] or "",
+        )
 
     def _check(self, cell_count: int) -> None:
         if not self._ids:
             raise _invalid("it has no rows")
-        if any(not 0 < len(name.encode()) <= ID_BYTES for name in self._ids):
-            raise _invalid(f"ids must have 1 to {ID_BYTES} bytes")
         if len(set(self._ids)) != len(self._ids):
             raise _invalid("an id is repeated")
+        if any(not 0 < len(name.encode()) <= ID_BYTES for name in self._ids):
+            raise _invalid(f"ids must have 1 to {ID_BYTES} bytes")
         if self.cell_id.min() < 0 or self.cell_id.max() >= cell_count:
             raise _invalid(f"a cell_id is not one of the bundle's {cell_count} cells")
         if not (np.all(np.abs(self._lat) <= 90) and np.all(np.abs(self._lon) <= 180)):
             raise _invalid("a place is not within ±90, ±180 degrees")
         for start in range(0, len(self), 65_536):
             norms = np.linalg.norm(self.embedding[start : start + 65_536].astype(np.float32), axis=1)
-            if not np.all(np.abs(norms - 1) <= 0.01):  # also false for a value that is not finite
+            if not np.all(np.abs(norms - 1) <= UNIT_TOLERANCE):  # also false for a value that is not finite
                 raise _invalid("an embedding is not a unit vector")
+        for row, said in enumerate(zip(self._pictures, self._attributions, strict=True)):
+            if (
+                sum(len((text or "").encode()) for text in said) > PAYLOAD_BYTES // 2
+            ):  # in JSON a character may take more
+                raise _invalid(f"row {row}: picture and attribution take more than {PAYLOAD_BYTES // 2} bytes")
 
 
 def _invalid(what: str) -> MismatchError:

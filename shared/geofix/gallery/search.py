@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geofix.gallery.contents import Contents
 from geofix.gallery.layout import METRIC, OUTPUT_FIELDS, GalleryInfo, partition_names
 from geofix.gallery.store import CALL_TIMEOUT_S, Store
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A gallery image near a query: its place in degrees, and the inner product of the two embeddings."""
+    """A gallery image near a query: its place in degrees, the inner product of the two embeddings, what was kept with it."""
 
     id: str
     cell_id: int
@@ -25,6 +26,7 @@ class Hit:
     similarity: float
     picture: str
     attribution: str
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 class Gallery:
@@ -67,6 +69,14 @@ class Gallery:
             hits = [_hit(row) for row in found[0]]
         return sorted(hits, key=lambda hit: (-hit.similarity, hit.id))
 
+    def thumbnails(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """The thumbnails, JPEG, of those of some images that have one.
+
+        Raises:
+            Unavailable: GALLERY_UNAVAILABLE.
+        """
+        return Contents(self._store, self.info).pictures(ids)
+
 
 def _hit(row: Mapping[str, Any]) -> Hit:
     entity = row["entity"]
@@ -79,4 +89,5 @@ def _hit(row: Mapping[str, Any]) -> Hit:
         similarity=float(row["distance"]),
         picture=str(payload.get("picture", "")),
         attribution=str(payload.get("attribution", "")),
+        fields={str(name): str(value) for name, value in payload.get("fields", {}).items()},
     )

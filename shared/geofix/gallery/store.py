@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from geofix.errors import ConfigurationError, MismatchError, Reason, Unavailable
+from geofix.errors import ConfigurationError, MismatchError, Overloaded, Reason, Unavailable
 from geofix.gallery.layout import GalleryInfo
 
 log = logging.getLogger("geofix.gallery")
@@ -18,6 +18,8 @@ log = logging.getLogger("geofix.gallery")
 CALL_TIMEOUT_S = 10.0
 """For calls on metadata and searches. Without one, pymilvus tries 75 times before it gives up."""
 CONNECT_TIMEOUT_S = 5.0
+
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "disk quota exhausted")
 
 _SCHEMES = ("http", "https", "tcp", "unix")
 
@@ -51,6 +53,7 @@ class Store:
     Args:
         uri: a server's address, or a Milvus Lite directory, which is then owned by this process until `close`.
         token: the server's token or `user:password`.
+        ca_file: certificates (PEM) that the server's is checked against, in place of the system's; makes the connection TLS.
         create: make the Milvus Lite directory if it is absent.
 
     Raises:
@@ -58,7 +61,7 @@ class Store:
         ConfigurationError: see `check_uri`.
     """
 
-    def __init__(self, uri: str, token: str = "", *, create: bool = False) -> None:
+    def __init__(self, uri: str, token: str = "", *, ca_file: Path | None = None, create: bool = False) -> None:
         self.name = redacted(uri)
         self.embedded = not is_server(uri)
         self._lite: tuple[Any, Any] | None = None
@@ -67,11 +70,14 @@ class Store:
         _quieten()
         from pymilvus import MilvusClient
 
+        tls = {} if ca_file is None or self.embedded else {"secure": True, "server_pem_path": str(ca_file)}
         try:
             address = self._open_lite(Path(uri)) if self.embedded else uri
             with self.errors():
                 # Dedicated: a shared one could be a closed connection to an earlier server on the same port.
-                self.client = MilvusClient(address, token=token, timeout=CONNECT_TIMEOUT_S, dedicated=True)
+                self.client = MilvusClient(address, token=token, timeout=CONNECT_TIMEOUT_S, dedicated=True, **tls)
+                version = "" if self.embedded else self.client.get_server_version(timeout=CALL_TIMEOUT_S)
+            self.lite = self.embedded or "lite" in version
         except Exception:
             self._close_lite()
             raise
@@ -110,6 +116,11 @@ class Store:
         except (MilvusException, grpc.RpcError, OSError) as error:
             detail = error.message if isinstance(error, MilvusException) else type(error).__name__
             log.warning("Milvus at %s: %s", self.name, detail)
+            if any(sign in detail for sign in _DISK_FULL):
+                raise Overloaded(
+                    f"the disk of the vector database at {self.name} is full: free some space, and go on where this stopped",
+                    Reason.STORAGE_FULL,
+                ) from error
             raise Unavailable(
                 f"the vector database at {self.name} cannot be reached or refused the call",
                 Reason.GALLERY_UNAVAILABLE,

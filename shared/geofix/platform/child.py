@@ -31,6 +31,7 @@ class Spec:
         health_name: the gRPC service whose health says that it is ready; empty for what is no gRPC service.
         info_method: a method of that service without arguments, asked why it is not ready; empty where the answer could change.
         essential: whether the platform stops when it cannot be kept alive.
+        admin: host:port that it serves the gallery's administration on; empty where it does not.
         metrics: URL of its Prometheus metrics; empty where it serves none.
     """
 
@@ -41,6 +42,7 @@ class Spec:
     health_name: str = ""
     info_method: str = ""
     essential: bool = True
+    admin: str = ""
     metrics: str = ""
 
 

@@ -10,6 +10,9 @@ from typing import IO
 from geofix.bundle import Bundle
 from geofix.platform.errors import PlatformError
 
+ADMIN = "admin"
+"""The file that holds the address of the gallery's administration while a platform runs."""
+
 
 def default_data_dir() -> Path:
     """`$GEOFIX_DATA_DIR`, else `geofix` under `$XDG_DATA_HOME`, else `~/.local/share/geofix`."""
@@ -18,6 +21,14 @@ def default_data_dir() -> Path:
         return Path(named)
     share = os.environ.get("XDG_DATA_HOME")
     return (Path(share) if share else Path.home() / ".local" / "share") / "geofix"
+
+
+def running_admin(data_dir: Path) -> str | None:
+    """Where the `geofix up` that holds a data directory serves the gallery's administration (host:port), or None without one."""
+    try:
+        return (data_dir / ADMIN).read_text().strip() or None
+    except OSError:
+        return None
 
 
 class DataDirectory:
@@ -29,6 +40,7 @@ class DataDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._lock = self.path / "lock"
+        self._admin = self.path / ADMIN
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
@@ -68,9 +80,16 @@ class DataDirectory:
         file.flush()
         return file
 
+    def write_admin(self, address: str) -> None:
+        """Say where the gallery's administration listens, for `geofix gallery` on this machine."""
+        partial = self._admin.with_suffix(".partial")
+        partial.write_text(address)
+        partial.replace(self._admin)
+
     def release(self) -> None:
         """Let go of it."""
         if self._file is not None:
+            self._admin.unlink(missing_ok=True)
             self._lock.unlink(missing_ok=True)
             self._file.close()
             self._file = None

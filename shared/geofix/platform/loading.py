@@ -43,21 +43,18 @@ class Progress:
 
 def main() -> int:
     """Load the gallery of GEOFIX_BUNDLE into GEOFIX_MILVUS_URI; the exit code is 0 if it is live."""
-    from geofix.gallery.loader import load_bundle_gallery
+    from geofix.gallery.admin import DirectAdmin
+    from geofix.gallery.loader import make_live
+    from geofix.gallery.settings import MilvusSettings
 
     def say(**facts: object) -> None:
         print(json.dumps(facts), flush=True)
 
     try:
         bundle = Bundle.load(os.environ["GEOFIX_BUNDLE"], verify=False)  # the supervisor has just checked the hashes
-        token = os.environ.get("GEOFIX_MILVUS_TOKEN", "")
-        info = load_bundle_gallery(
-            bundle,
-            os.environ["GEOFIX_MILVUS_URI"],
-            lambda done, total: say(done=done, total=total),
-            token,
-            create=False,  # the supervisor has made the embedded one; any other is a typo
-        )
+        # Not made if it is absent: the supervisor has made the embedded one, and any other is a typo.
+        with MilvusSettings.from_environment().open_milvus() as store:
+            info = make_live(DirectAdmin(store, bundle), bundle, lambda done, total: say(done=done, total=total))
     except GeofixError as error:
         say(error=error.message)
         return 2

@@ -48,7 +48,7 @@ def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Ma
         PlatformError: there is no Valkey for this machine; GEOFIX_METRICS is wrong.
     """
     given = dict(os.environ if environment is None else environment)
-    classifier, embedder, retrieval, cache = (f"{HOST}:{free}" for free in free_ports(4))
+    classifier, embedder, retrieval, cache, admin = (f"{HOST}:{free}" for free in free_ports(5))
     redis = given.get("GEOFIX_REDIS_URL", "")
     if given.get("GEOFIX_METRICS_LISTEN"):
         raise PlatformError(
@@ -70,7 +70,7 @@ def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Ma
     services: tuple[Spec, ...] = (
         _service("classifier", "ClassifierService", classifier, common, "GetModelInfo"),
         _service("embedder", "EmbedderService", embedder, common, "GetModelInfo"),
-        _service(RETRIEVAL, "RetrievalService", retrieval, common),
+        _retrieval(retrieval, {"GEOFIX_ADMIN_LISTEN": admin, **common}),
         _service(GATEWAY, "GeolocationService", f"{HOST}:{port}", common),
     )
     if metrics := _metrics_ports(given.get("GEOFIX_METRICS", ""), len(services)):
@@ -109,6 +109,11 @@ def _seconds(text: str) -> float:
 def _service(name: str, grpc_name: str, address: str, common: Mapping[str, str], info_method: str = "") -> Spec:
     environment = {**common, "GEOFIX_LISTEN": address}
     return Spec(name, (*_PYTHON, f"geofix_{name}"), environment, address, f"geofix.v1.{grpc_name}", info_method)
+
+
+def _retrieval(address: str, environment: Mapping[str, str]) -> Spec:
+    spec = _service(RETRIEVAL, "RetrievalService", address, environment)
+    return replace(spec, admin=environment["GEOFIX_ADMIN_LISTEN"])
 
 
 def _valkey(address: str, directory: Path, environment: Mapping[str, str]) -> Spec:

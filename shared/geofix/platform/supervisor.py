@@ -199,7 +199,10 @@ class Platform:
             child.ready = True
             seconds = time.monotonic() - child.started_at
             metrics = f"  {child.spec.metrics}" if child.spec.metrics else ""
-            self._report.say(name, f"{child.spec.address}  ready after {seconds:.1f} s{metrics}", "green")
+            admin = f"  gallery admin at {child.spec.admin}" if child.spec.admin else ""
+            self._report.say(name, f"{child.spec.address}  ready after {seconds:.1f} s{metrics}{admin}", "green")
+            if child.spec.admin:
+                self._directory.write_admin(child.spec.admin)
         elif refusal := self._probes[name].refusal():
             raise PlatformError(f"{name} cannot serve: {refusal}")
         elif time.monotonic() - child.started_at > self._ready_s and self._can_be_ready(name):

@@ -74,6 +74,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The deadline passed before the answer was ready."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 25
     """A defect; the service's log says more."""
+    ERROR_REASON_GALLERY_UNFINISHED: _ErrorReason.ValueType  # 26
+    """The gallery version is not complete or not verified, so it cannot be promoted. Metadata: gallery_version."""
+    ERROR_REASON_GALLERY_IN_USE: _ErrorReason.ValueType  # 27
+    """The gallery version is live, was until a moment ago, or never changes again. Metadata: gallery_version, retry_after_s."""
+    ERROR_REASON_GALLERY_EXISTS: _ErrorReason.ValueType  # 28
+    """There is a gallery version of that label. Metadata: gallery_version."""
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 29
+    """The disk of the vector database is full; what it acknowledged is kept."""
     ERROR_REASON_REQUEST_UNREADABLE: _ErrorReason.ValueType  # 40
     """The bytes of the request are not those of its message."""
 
@@ -134,6 +142,14 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 24
 """The deadline passed before the answer was ready."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 25
 """A defect; the service's log says more."""
+ERROR_REASON_GALLERY_UNFINISHED: ErrorReason.ValueType  # 26
+"""The gallery version is not complete or not verified, so it cannot be promoted. Metadata: gallery_version."""
+ERROR_REASON_GALLERY_IN_USE: ErrorReason.ValueType  # 27
+"""The gallery version is live, was until a moment ago, or never changes again. Metadata: gallery_version, retry_after_s."""
+ERROR_REASON_GALLERY_EXISTS: ErrorReason.ValueType  # 28
+"""There is a gallery version of that label. Metadata: gallery_version."""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 29
+"""The disk of the vector database is full; what it acknowledged is kept."""
 ERROR_REASON_REQUEST_UNREADABLE: ErrorReason.ValueType  # 40
 """The bytes of the request are not those of its message."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -166,6 +166,8 @@ class GetGalleryInfoResponse(_message.Message):
     METRIC_FIELD_NUMBER: _builtins.int
     PARTITIONS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    CALIBRATION_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
     gallery_version: _builtins.str
     """Its version, the name of its collection in Milvus."""
     model_version: _builtins.str
@@ -180,6 +182,10 @@ class GetGalleryInfoResponse(_message.Message):
     """Similarity measure of the search; `IP` is the inner product, the cosine for unit vectors."""
     partitions: _builtins.int
     """Partitions that the cells are hashed over."""
+    calibration: _builtins.str
+    """The JSON of the calibration that was fitted for this version (docs/bundle.md describes it); empty: there is none."""
+    thumbnails: _builtins.bool
+    """Whether thumbnails are kept."""
     @_builtins.property
     def limits(self) -> _types_pb2.Limits:
         """Limits in force."""
@@ -195,11 +201,91 @@ class GetGalleryInfoResponse(_message.Message):
         metric: _builtins.str = ...,
         partitions: _builtins.int = ...,
         limits: _types_pb2.Limits | None = ...,
+        calibration: _builtins.str = ...,
+        thumbnails: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "embedding_dim", b"embedding_dim", "gallery_version", b"gallery_version", "images", b"images", "limits", b"limits", "metric", b"metric", "model_version", b"model_version", "partitions", b"partitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "cells", b"cells", "embedding_dim", b"embedding_dim", "gallery_version", b"gallery_version", "images", b"images", "limits", b"limits", "metric", b"metric", "model_version", b"model_version", "partitions", b"partitions", "thumbnails", b"thumbnails"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetGalleryInfoResponse: _TypeAlias = GetGalleryInfoResponse  # noqa: Y015
+
+@_typing.final
+class GetThumbnailsRequest(_message.Message):
+    """Asks for thumbnails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_VERSION_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    gallery_version: _builtins.str
+    """The version, as an answer names it; empty means the live one."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of neighbours, 1 to 100."""
+
+    def __init__(
+        self,
+        *,
+        gallery_version: _builtins.str = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery_version", b"gallery_version", "ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetThumbnailsRequest: _TypeAlias = GetThumbnailsRequest  # noqa: Y015
+
+@_typing.final
+class GetThumbnailsResponse(_message.Message):
+    """The thumbnails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def thumbnails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Thumbnail]:
+        """Those that there are, in the order of the ids; an image without one is left out."""
+
+    def __init__(
+        self,
+        *,
+        thumbnails: _abc.Iterable[Global___Thumbnail] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["thumbnails", b"thumbnails"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetThumbnailsResponse: _TypeAlias = GetThumbnailsResponse  # noqa: Y015
+
+@_typing.final
+class Thumbnail(_message.Message):
+    """A thumbnail."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    JPEG_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id of the gallery image."""
+    jpeg: _builtins.bytes
+    """JPEG, at most 128 pixels a side."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        jpeg: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "jpeg", b"jpeg"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Thumbnail: _TypeAlias = Thumbnail  # noqa: Y015

@@ -45,6 +45,11 @@ class RetrievalServiceStub:
                 request_serializer=geofix_dot_v1_dot_retrieval__service__pb2.GetGalleryInfoRequest.SerializeToString,
                 response_deserializer=geofix_dot_v1_dot_retrieval__service__pb2.GetGalleryInfoResponse.FromString,
                 _registered_method=True)
+        self.GetThumbnails = channel.unary_unary(
+                '/geofix.v1.RetrievalService/GetThumbnails',
+                request_serializer=geofix_dot_v1_dot_retrieval__service__pb2.GetThumbnailsRequest.SerializeToString,
+                response_deserializer=geofix_dot_v1_dot_retrieval__service__pb2.GetThumbnailsResponse.FromString,
+                _registered_method=True)
 
 
 class RetrievalServiceServicer:
@@ -65,6 +70,13 @@ class RetrievalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetThumbnails(self, request, context):
+        """Thumbnails of gallery images, of versions that keep them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RetrievalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +89,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.GetGalleryInfo,
                     request_deserializer=geofix_dot_v1_dot_retrieval__service__pb2.GetGalleryInfoRequest.FromString,
                     response_serializer=geofix_dot_v1_dot_retrieval__service__pb2.GetGalleryInfoResponse.SerializeToString,
+            ),
+            'GetThumbnails': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetThumbnails,
+                    request_deserializer=geofix_dot_v1_dot_retrieval__service__pb2.GetThumbnailsRequest.FromString,
+                    response_serializer=geofix_dot_v1_dot_retrieval__service__pb2.GetThumbnailsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +151,33 @@ class RetrievalService:
             '/geofix.v1.RetrievalService/GetGalleryInfo',
             geofix_dot_v1_dot_retrieval__service__pb2.GetGalleryInfoRequest.SerializeToString,
             geofix_dot_v1_dot_retrieval__service__pb2.GetGalleryInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetThumbnails(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/geofix.v1.RetrievalService/GetThumbnails',
+            geofix_dot_v1_dot_retrieval__service__pb2.GetThumbnailsRequest.SerializeToString,
+            geofix_dot_v1_dot_retrieval__service__pb2.GetThumbnailsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class RetrievalServiceStub:
     """The nearest gallery images of up to max_batch embeddings."""
     GetGalleryInfo: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetGalleryInfoRequest, _retrieval_service_pb2.GetGalleryInfoResponse]
     """The live gallery."""
+    GetThumbnails: _grpc.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetThumbnailsRequest, _retrieval_service_pb2.GetThumbnailsResponse]
+    """Thumbnails of gallery images, of versions that keep them."""
 
 @_typing.type_check_only
 class RetrievalServiceAsyncStub(RetrievalServiceStub):
@@ -47,6 +49,8 @@ class RetrievalServiceAsyncStub(RetrievalServiceStub):
     """The nearest gallery images of up to max_batch embeddings."""
     GetGalleryInfo: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetGalleryInfoRequest, _retrieval_service_pb2.GetGalleryInfoResponse]  # type: ignore[assignment]
     """The live gallery."""
+    GetThumbnails: _aio.UnaryUnaryMultiCallable[_retrieval_service_pb2.GetThumbnailsRequest, _retrieval_service_pb2.GetThumbnailsResponse]  # type: ignore[assignment]
+    """Thumbnails of gallery images, of versions that keep them."""
 
 class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
     """Searches one version of the gallery in Milvus, exactly, inside cells."""
@@ -66,5 +70,13 @@ class RetrievalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_retrieval_service_pb2.GetGalleryInfoResponse, _abc.Awaitable[_retrieval_service_pb2.GetGalleryInfoResponse]]:
         """The live gallery."""
+
+    @_abc_1.abstractmethod
+    def GetThumbnails(
+        self,
+        request: _retrieval_service_pb2.GetThumbnailsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_retrieval_service_pb2.GetThumbnailsResponse, _abc.Awaitable[_retrieval_service_pb2.GetThumbnailsResponse]]:
+        """Thumbnails of gallery images, of versions that keep them."""
 
 def add_RetrievalServiceServicer_to_server(servicer: RetrievalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

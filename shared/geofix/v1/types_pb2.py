@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.type import latlng_pb2 as google_dot_type_dot_latlng__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15geofix/v1/types.proto\x12\tgeofix.v1\x1a\x18google/type/latlng.proto\";\n\x0bImageSource\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07\x66\x65\x61ture\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06source\"v\n\nCellWeight\x12\x0f\n\x07\x63\x65ll_id\x18\x01 \x01(\x05\x12\x12\n\nlog_weight\x18\x02 \x01(\x01\x12!\n\x04mean\x18\x03 \x01(\x0b\x32\x13.google.type.LatLng\x12\r\n\x05kappa\x18\x04 \x01(\x01\x12\x11\n\ts2_tokens\x18\x05 \x03(\t\"u\n\nCellScores\x12$\n\x05\x63\x65lls\x18\x01 \x03(\x0b\x32\x15.geofix.v1.CellWeight\x12\x0f\n\x07\x65ntropy\x18\x02 \x01(\x01\x12\x1a\n\x12prediction_density\x18\x03 \x01(\x01\x12\x14\n\x0c\x64omain_score\x18\x04 \x01(\x01\"\x88\x01\n\x08Neighbor\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x08location\x18\x02 \x01(\x0b\x32\x13.google.type.LatLng\x12\x0f\n\x07\x63\x65ll_id\x18\x03 \x01(\x05\x12\x12\n\nsimilarity\x18\x04 \x01(\x01\x12\x0f\n\x07picture\x18\x05 \x01(\t\x12\x13\n\x0b\x61ttribution\x18\x06 \x01(\t\"k\n\nSearchArea\x12#\n\x06\x63ircle\x18\x01 \x01(\x0b\x32\x11.geofix.v1.CircleH\x00\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x0e.geofix.v1.BoxH\x00\x12\x11\n\x07\x63ountry\x18\x03 \x01(\tH\x00\x42\x06\n\x04\x61rea\"?\n\x06\x43ircle\x12#\n\x06\x63\x65nter\x18\x01 \x01(\x0b\x32\x13.google.type.LatLng\x12\x10\n\x08radius_m\x18\x02 \x01(\x01\"U\n\x03\x42ox\x12&\n\tsouthwest\x18\x01 \x01(\x0b\x32\x13.google.type.LatLng\x12&\n\tnortheast\x18\x02 \x01(\x0b\x32\x13.google.type.LatLng\"\xb2\x01\n\x06Limits\x12\x17\n\x0fmax_image_bytes\x18\x01 \x01(\x03\x12\x18\n\x10max_image_pixels\x18\x02 \x01(\x03\x12\x11\n\tmax_batch\x18\x03 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x04 \x01(\x03\x12\x11\n\tmax_queue\x18\x05 \x01(\x05\x12\x1b\n\x13\x64\x65\x66\x61ult_deadline_ms\x18\x06 \x01(\x03\x12\x17\n\x0fmax_deadline_ms\x18\x07 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15geofix/v1/types.proto\x12\tgeofix.v1\x1a\x18google/type/latlng.proto\";\n\x0bImageSource\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07\x66\x65\x61ture\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06source\"v\n\nCellWeight\x12\x0f\n\x07\x63\x65ll_id\x18\x01 \x01(\x05\x12\x12\n\nlog_weight\x18\x02 \x01(\x01\x12!\n\x04mean\x18\x03 \x01(\x0b\x32\x13.google.type.LatLng\x12\r\n\x05kappa\x18\x04 \x01(\x01\x12\x11\n\ts2_tokens\x18\x05 \x03(\t\"u\n\nCellScores\x12$\n\x05\x63\x65lls\x18\x01 \x03(\x0b\x32\x15.geofix.v1.CellWeight\x12\x0f\n\x07\x65ntropy\x18\x02 \x01(\x01\x12\x1a\n\x12prediction_density\x18\x03 \x01(\x01\x12\x14\n\x0c\x64omain_score\x18\x04 \x01(\x01\"\xe8\x01\n\x08Neighbor\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x08location\x18\x02 \x01(\x0b\x32\x13.google.type.LatLng\x12\x0f\n\x07\x63\x65ll_id\x18\x03 \x01(\x05\x12\x12\n\nsimilarity\x18\x04 \x01(\x01\x12\x0f\n\x07picture\x18\x05 \x01(\t\x12\x13\n\x0b\x61ttribution\x18\x06 \x01(\t\x12/\n\x06\x66ields\x18\x07 \x03(\x0b\x32\x1f.geofix.v1.Neighbor.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\nSearchArea\x12#\n\x06\x63ircle\x18\x01 \x01(\x0b\x32\x11.geofix.v1.CircleH\x00\x12\x1d\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x0e.geofix.v1.BoxH\x00\x12\x11\n\x07\x63ountry\x18\x03 \x01(\tH\x00\x42\x06\n\x04\x61rea\"?\n\x06\x43ircle\x12#\n\x06\x63\x65nter\x18\x01 \x01(\x0b\x32\x13.google.type.LatLng\x12\x10\n\x08radius_m\x18\x02 \x01(\x01\"U\n\x03\x42ox\x12&\n\tsouthwest\x18\x01 \x01(\x0b\x32\x13.google.type.LatLng\x12&\n\tnortheast\x18\x02 \x01(\x0b\x32\x13.google.type.LatLng\"\xb2\x01\n\x06Limits\x12\x17\n\x0fmax_image_bytes\x18\x01 \x01(\x03\x12\x18\n\x10max_image_pixels\x18\x02 \x01(\x03\x12\x11\n\tmax_batch\x18\x03 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x04 \x01(\x03\x12\x11\n\tmax_queue\x18\x05 \x01(\x05\x12\x1b\n\x13\x64\x65\x66\x61ult_deadline_ms\x18\x06 \x01(\x03\x12\x17\n\x0fmax_deadline_ms\x18\x07 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'geofix.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_NEIGHBOR_FIELDSENTRY']._loaded_options = None
+  _globals['_NEIGHBOR_FIELDSENTRY']._serialized_options = b'8\001'
   _globals['_IMAGESOURCE']._serialized_start=62
   _globals['_IMAGESOURCE']._serialized_end=121
   _globals['_CELLWEIGHT']._serialized_start=123
@@ -39,13 +41,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CELLSCORES']._serialized_start=243
   _globals['_CELLSCORES']._serialized_end=360
   _globals['_NEIGHBOR']._serialized_start=363
-  _globals['_NEIGHBOR']._serialized_end=499
-  _globals['_SEARCHAREA']._serialized_start=501
-  _globals['_SEARCHAREA']._serialized_end=608
-  _globals['_CIRCLE']._serialized_start=610
-  _globals['_CIRCLE']._serialized_end=673
-  _globals['_BOX']._serialized_start=675
-  _globals['_BOX']._serialized_end=760
-  _globals['_LIMITS']._serialized_start=763
-  _globals['_LIMITS']._serialized_end=941
+  _globals['_NEIGHBOR']._serialized_end=595
+  _globals['_NEIGHBOR_FIELDSENTRY']._serialized_start=550
+  _globals['_NEIGHBOR_FIELDSENTRY']._serialized_end=595
+  _globals['_SEARCHAREA']._serialized_start=597
+  _globals['_SEARCHAREA']._serialized_end=704
+  _globals['_CIRCLE']._serialized_start=706
+  _globals['_CIRCLE']._serialized_end=769
+  _globals['_BOX']._serialized_start=771
+  _globals['_BOX']._serialized_end=856
+  _globals['_LIMITS']._serialized_start=859
+  _globals['_LIMITS']._serialized_end=1037
 # @@protoc_insertion_point(module_scope)
