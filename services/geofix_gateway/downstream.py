@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -34,6 +35,14 @@ T = TypeVar("T")
 
 MOST_MARGIN = 0.1
 """Largest share of the time left that the margin may take: short deadlines are for the services, too."""
+WORTH_S = 0.1
+"""A call that ran out of time is made again if its deadline has moved back by more than this."""
+
+
+def within(seconds: float) -> Deadline:
+    """A deadline from now."""
+    end = time.monotonic() + seconds
+    return lambda: end - time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ class GrpcDownstream:
             GeofixError: retrieval cannot say.
         """
         request = retrieval_service_pb2.GetGalleryInfoRequest()
-        response = await self._call("retrieval", self._retrieval.GetGalleryInfo, request, lambda: timeout_s)
+        response = await self._call("retrieval", self._retrieval.GetGalleryInfo, request, within(timeout_s))
         return GalleryState(response.gallery_version, response.model_version)
 
     async def check(self, timeout_s: float) -> None:
@@ -141,13 +150,13 @@ class GrpcDownstream:
                 "classifier",
                 self._classifier.GetModelInfo,
                 classifier_service_pb2.ClassifierServiceGetModelInfoRequest(),
-                lambda: timeout_s,
+                within(timeout_s),
             ),
             self._call(
                 "embedder",
                 self._embedder.GetModelInfo,
                 embedder_service_pb2.EmbedderServiceGetModelInfoRequest(),
-                lambda: timeout_s,
+                within(timeout_s),
             ),
         )
         self._same_model("classifier", classifier.model_version)
@@ -167,16 +176,19 @@ class GrpcDownstream:
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def _call(self, name: str, method: Callable[..., Awaitable[T]], request: object, left: Deadline) -> T:
-        left_s = left()
-        if left_s <= 0:
-            raise DeadlineExceeded(f"no time was left to ask the {self._label(name)}", metadata={"service": name})
-        timeout_s = left_s - min(self._margin_s, left_s * MOST_MARGIN)
-        try:
-            return await method(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            failure = error_from_rpc(error, f"the {self._label(name)}")
-            failure.metadata.pop("index", None)  # the position in a call of one; our client may have sent a batch
-            raise failure from error
+        while True:
+            left_s = left()
+            if left_s <= 0:
+                raise DeadlineExceeded(f"no time was left to ask the {self._label(name)}", metadata={"service": name})
+            end = time.monotonic() + left_s
+            try:
+                return await method(request, timeout=left_s - min(self._margin_s, left_s * MOST_MARGIN))
+            except grpc.RpcError as error:
+                failure = error_from_rpc(error, f"the {self._label(name)}")
+                failure.metadata.pop("index", None)  # the position in a call of one; our client may have sent a batch
+                if isinstance(failure, DeadlineExceeded) and time.monotonic() + left() > end + WORTH_S:
+                    continue  # someone who can wait longer has joined meanwhile
+                raise failure from error
 
     def _label(self, name: str) -> str:
         return f"{name} at {self._addresses[name]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
 from google.type.latlng_pb2 import LatLng
 
 from geofix.bundle import Bundle
@@ -61,16 +60,6 @@ def read_options(options: pb.LocateOptions) -> Options:
         bypass_cache=options.bypass_cache,
         allow_degraded=options.allow_degraded,
     )
-
-
-def read_cached(data: bytes | None) -> pb.LocateResponse | None:
-    """The response that the cache holds, or None where it holds none or what it holds is damaged."""
-    try:
-        response = pb.LocateResponse.FromString(data or b"")
-    except DecodeError:
-        return None
-    response.cached = True
-    return response if response.HasField("location") else None
 
 
 def write_answer(answer: Answer, options: Options, bundle: Bundle) -> pb.LocateResponse:

@@ -16,12 +16,13 @@ from geofix.limits import check_batch, limits_message
 from geofix.server import Service
 from geofix.v1 import geolocation_service_pb2 as pb
 from geofix.v1 import geolocation_service_pb2_grpc as rpc
-from geofix.v1 import types_pb2
 from geofix.wire import error_to_status
-from geofix_gateway.cache import AnswerCache, cache_key
+from geofix_gateway.answers import Answers, Question
+from geofix_gateway.cache import AnswerCache
 from geofix_gateway.downstream import GrpcDownstream
-from geofix_gateway.locate import Deadline, Locator, Options, Source
-from geofix_gateway.responses import read_cached, read_options, read_source, write_answer
+from geofix_gateway.handlers import add_handlers
+from geofix_gateway.locate import Deadline, Locator
+from geofix_gateway.responses import read_options, read_source
 from geofix_gateway.settings import GatewaySettings
 
 CHECK_TIMEOUT_S = 1.0
@@ -43,16 +44,18 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
         self._bundle: Bundle
         self._downstream: GrpcDownstream | None = None
         self._locator: Locator
+        self._answers: Answers
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the servicer to the server."""
-        rpc.add_GeolocationServiceServicer_to_server(self, server)
+        add_handlers(self, server)
 
     async def start(self) -> None:
         """Verify the bundle and open the channels."""
         self._bundle = await asyncio.to_thread(self._load)
         self._downstream = GrpcDownstream(self._settings, self._bundle)
         self._locator = Locator(self._bundle, self._downstream)
+        self._answers = Answers(self._locator, self._cache)
 
     async def check(self) -> None:
         """Ready when every service behind it is, over one model. Redis is not asked: without it answers are only slower."""
@@ -65,23 +68,42 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
         if self._downstream is not None:
             await self._downstream.close()
 
-    async def Locate(self, request: pb.LocateRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.LocateResponse:
-        """See the proto."""
-        left = self._deadline(context)
+    async def Locate(self, request: pb.LocateRequest, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:  # type: ignore[override]
+        """See the proto. The answer is serialised already (`handlers.py`)."""
+        started, left = time.perf_counter(), self._deadline(context)
         options, source = read_options(request.options), read_source(request.source)
-        return await self._answer(source, options, await self._live_gallery(left()), left)
+        question = await self._answers.question(source, options, await self._live_gallery(left()))
+        return await self._answers.answer(question, left, started)
 
     async def BatchLocate(
         self, request: pb.BatchLocateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.BatchLocateResponse:
         """See the proto."""
+        started, left = time.perf_counter(), self._deadline(context)
         check_batch(len(request.sources), self._settings.max_batch)
-        left = self._deadline(context)
         options = read_options(request.options)
         gallery_version = await self._live_gallery(left())
-        results = await asyncio.gather(
-            *(self._batch_item(source, options, gallery_version, left) for source in request.sources)
-        )
+        results: list[pb.BatchLocateResult] = []
+        positions: dict[str, list[int]] = {}
+        questions: dict[str, Question] = {}
+        for position, message in enumerate(request.sources):
+            results.append(pb.BatchLocateResult())
+            try:
+                question = await self._answers.question(read_source(message), options, gallery_version)
+            except GeofixError as error:
+                results[position].error.CopyFrom(error_to_status(error))
+                continue
+            questions[question.key] = question
+            positions.setdefault(question.key, []).append(position)  # the same image twice is one question
+        at_a_time = asyncio.Semaphore(self._settings.batch_concurrency)
+
+        async def answer(question: Question) -> None:
+            async with at_a_time:
+                result = await self._batch_result(question, left, started)
+            for position in positions[question.key]:
+                results[position].CopyFrom(result)
+
+        await asyncio.gather(*map(answer, questions.values()))
         return pb.BatchLocateResponse(results=results)
 
     async def GetServiceInfo(
@@ -111,49 +133,26 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
         return bundle
 
     def _deadline(self, context: grpc.aio.ServicerContext[Any, Any]) -> Deadline:
-        given = context.time_remaining()
-        seconds = self._settings.default_deadline_s if given is None else min(given, self._settings.max_deadline_s)
-        end = time.monotonic() + seconds
+        end = self._settings.deadline(context.time_remaining())
         return lambda: end - time.monotonic()
 
-    async def _batch_item(
-        self, source: types_pb2.ImageSource, options: Options, gallery_version: str, left: Deadline
-    ) -> pb.BatchLocateResult:
+    async def _batch_result(self, question: Question, left: Deadline, started: float) -> pb.BatchLocateResult:
         try:
-            return pb.BatchLocateResult(
-                response=await self._answer(read_source(source), options, gallery_version, left)
-            )
+            response = pb.LocateResponse.FromString(await self._answers.answer(question, left, started))
         except GeofixError as error:
             return pb.BatchLocateResult(error=error_to_status(error))
-
-    async def _answer(
-        self, source: Source, options: Options, gallery_version: str, left: Deadline
-    ) -> pb.LocateResponse:
-        started = time.perf_counter()
-        key = cache_key(
-            b"image" if source.image is not None else b"feature",
-            source.image or source.feature or b"",
-            repr(options).encode(),
-            self._bundle.version.encode(),  # covers preprocessing, calibration and decision rule: it hashes the whole bundle
-            gallery_version.encode(),
-        )
-        response = None if options.bypass_cache else read_cached(await self._cache.get(key))
-        cache_ms = (time.perf_counter() - started) * 1000
-        if response is None:
-            answer = await self._locator.locate(source, options, gallery_version, left)
-            response = write_answer(answer, options, self._bundle)
-            if not options.bypass_cache and not response.degraded:
-                await self._cache.put(key, response.SerializeToString())
-        response.timing.cache_ms = cache_ms
-        response.timing.total_ms = (time.perf_counter() - started) * 1000
-        return response
+        return pb.BatchLocateResult(response=response)
 
     async def _live_gallery(self, timeout_s: float) -> str:
         """The live gallery's version, looked up again when the last look is older than the poll pause."""
-        async with self._gallery_lock:
-            if time.monotonic() - self._gallery_seen > self._settings.gallery_poll_s:
-                await self._look_up_gallery(timeout_s)
+        if self._gallery_is_stale():
+            async with self._gallery_lock:
+                if self._gallery_is_stale():
+                    await self._look_up_gallery(timeout_s)
         return self._gallery_version
+
+    def _gallery_is_stale(self) -> bool:
+        return time.monotonic() - self._gallery_seen > self._settings.gallery_poll_s
 
     async def _look_up_gallery(self, timeout_s: float) -> None:
         try:

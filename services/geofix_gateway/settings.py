@@ -18,7 +18,8 @@ class GatewaySettings(ServiceSettings):
         description="Redis or Valkey that answers are cached in, such as redis://host:6379/0",
     )
     cache_ttl_s: int = Field(3600, ge=1, description="life of a cached answer, seconds")
-    cache_timeout_s: float = Field(0.05, gt=0, description="time the cache is given to answer, seconds")
+    cache_timeout_s: float = Field(0.01, gt=0, description="time the cache is given to answer, seconds")
+    batch_concurrency: int = Field(8, ge=1, description="images of one BatchLocate that are worked on at the same time")
     deadline_margin_s: float = Field(
         0.05,
         ge=0,

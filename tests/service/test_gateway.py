@@ -435,14 +435,6 @@ async def test_a_batch_shares_the_cache(channel: grpc.aio.Channel) -> None:
     assert (await locate(channel, SYDNEY)).cached
 
 
-async def test_a_burst_larger_than_the_connections_is_answered_from_the_cache(backend: Backend) -> None:
-    async with backend.gateway(max_batch=200) as channel:
-        await locate(channel, MUNICH)
-        batch = pb.BatchLocateRequest(sources=[ImageSource(image=MUNICH)] * 200)
-        response = await stub(channel).BatchLocate(batch, timeout=60)
-        assert [result.response.cached for result in response.results] == [True] * 200
-
-
 async def test_refusals_are_not_cached(channel: grpc.aio.Channel, backend: Backend) -> None:
     await error_of(channel, request_of(b"no image"))
     with redis.Redis.from_url(backend.valkey.url) as connection:

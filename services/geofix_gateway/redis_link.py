@@ -1,0 +1,140 @@
+"""One connection to Redis that many requests share, none of them waiting for the others' replies (pipelining).
+
+redis-py makes the connection (URL, TLS, password, database) and speaks the protocol; what is ours is that commands are written at
+once and replies handed out in their order. A connection a look-up, from a pool, costs three times the processor time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import deque
+from typing import Any
+
+import redis.asyncio as redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+
+from geofix.errors import ConfigurationError
+
+CONNECT_S = 1.0
+"""Time to connect, greeting included. Callers do not wait for it: to them Redis is away until it is done."""
+
+
+class RedisLink:
+    """Sends commands to one Redis, and connects when it must.
+
+    Raises:
+        ConfigurationError: the URL is not one of Redis.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        try:
+            # Version 2 of the protocol knows no messages but replies.
+            self._pool = redis.ConnectionPool.from_url(url, protocol=2, socket_timeout=None)
+        except (ValueError, RedisError) as error:
+            raise ConfigurationError(f"GEOFIX_REDIS_URL is not a Redis URL: {error}") from error
+        self._timeout_s = timeout_s
+        self._session: _Session | None = None
+        self._connecting: asyncio.Task[_Session] | None = None
+
+    async def call(self, *command: str | bytes | int) -> Any:
+        """The reply to a command.
+
+        Raises:
+            RedisError: Redis refuses it, talks nonsense, or ended the connection.
+            OSError: it cannot be reached.
+            TimeoutError: it did not reply in time. The connection is kept: a late reply is dropped.
+        """
+        async with asyncio.timeout(self._timeout_s):
+            session = self._session
+            if session is None or session.ended:
+                session = await self._connected()
+            return await session.call(command)
+
+    async def reset(self) -> None:
+        """Give up the connection, for it may be one that nobody answers; the next call makes a new one."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def close(self) -> None:
+        """End it."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await self._connecting
+        await self.reset()
+
+    async def _connected(self) -> _Session:
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+        try:
+            return await asyncio.shield(self._connecting)
+        finally:
+            if self._connecting is not None and self._connecting.done():
+                self._connecting = None
+
+    async def _connect(self) -> _Session:
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._session = _Session(connection)
+        return self._session
+
+
+class _Session:
+    """A connection, and the calls whose replies are still to come."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self.ended = False
+        self._connection = connection
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._reading = asyncio.create_task(self._read())
+
+    async def call(self, command: tuple[str | bytes | int, ...]) -> Any:
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(reply)
+        # It writes before it first waits, so commands go out in the order of `_waiting`.
+        await self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
+        return await reply
+
+    async def close(self) -> None:
+        self._reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._reading
+
+    async def _read(self) -> None:
+        error: Exception = RedisConnectionError("the connection was given up")
+        try:
+            while True:
+                try:
+                    reply = await self._connection.read_response(disable_decoding=True, timeout=math.inf)
+                except ResponseError as refusal:
+                    self._hand_out(refusal)
+                else:
+                    self._hand_out(reply)
+        except Exception as broken:  # a server that talks nonsense can make the parser raise anything
+            error = broken if isinstance(broken, (RedisError, OSError)) else RedisConnectionError(repr(broken))
+        finally:
+            self.ended = True
+            while self._waiting:
+                self._hand_out(error)
+            await self._connection.disconnect(nowait=True)
+
+    def _hand_out(self, reply: Any) -> None:
+        if not self._waiting:
+            raise RedisConnectionError("a reply that nobody asked for")
+        future = self._waiting.popleft()
+        if future.done():  # its caller has gone
+            return
+        if isinstance(reply, Exception):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
