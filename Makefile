@@ -20,7 +20,7 @@ help: ## list the targets
 demo: setup ## start the platform, locate the images in samples/, print where they are from, stop
 	@$(BIN)/geofix demo samples --bundle $(BUNDLE)
 
-up: setup ## start the platform and leave it running: gRPC at 127.0.0.1:50051, until Ctrl-C
+up: setup ## start the platform and leave it running: the page at http://127.0.0.1:8080, gRPC at :50051, until Ctrl-C
 	@$(BIN)/geofix up --bundle $(BUNDLE)
 
 test: setup-test ## run every test (installs torch for the training tests)

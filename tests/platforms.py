@@ -30,7 +30,7 @@ class Up:
         self._data_dir = data_dir
         self._output = data_dir.with_name(f"{data_dir.name}-{self.mark}.out")
         environment = clean_environment() | settings | {_MARK: self.mark}
-        command = [*GEOFIX_UP, "--bundle", str(bundle), "--data-dir", str(data_dir), "--port", str(port)]
+        command = [*GEOFIX_UP, "--bundle", str(bundle), "--data-dir", str(data_dir), "--port", str(port), "--no-web"]
         with self._output.open("w") as out:
             self.process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
 

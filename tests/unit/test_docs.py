@@ -12,9 +12,18 @@ from geofix_classifier.settings import ClassifierSettings
 from geofix_embedder.settings import EmbedderSettings
 from geofix_gateway.settings import GatewaySettings
 from geofix_retrieval.settings import RetrievalSettings
+from geofix_web.settings import WebSettings
 
 ROOT = Path(__file__).parents[2]
-ALL = (ServiceSettings, ModelSettings, ClassifierSettings, EmbedderSettings, GatewaySettings, RetrievalSettings)
+ALL = (
+    ServiceSettings,
+    ModelSettings,
+    ClassifierSettings,
+    EmbedderSettings,
+    GatewaySettings,
+    RetrievalSettings,
+    WebSettings,
+)
 
 
 @pytest.mark.parametrize("settings", ALL)

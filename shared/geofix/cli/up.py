@@ -11,6 +11,7 @@ import typer
 
 DEFAULT_BUNDLE = Path("bundles/orbit")
 DEFAULT_PORT = 50051
+DEFAULT_WEB_PORT = 8080
 
 
 def up(
@@ -30,8 +31,12 @@ def up(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the gateway on 127.0.0.1; 0: a free one.")
     ] = DEFAULT_PORT,
+    web: Annotated[bool, typer.Option(help="Start the page and the JSON API too.")] = True,
+    web_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the page on 127.0.0.1; 0: a free one.")
+    ] = DEFAULT_WEB_PORT,
 ) -> None:
-    """Start the platform and leave it running: gRPC at 127.0.0.1:50051, until Ctrl-C.
+    """Start the platform and leave it running: gRPC at 127.0.0.1:50051, the page at http://127.0.0.1:8080, until Ctrl-C.
 
     Exit codes: 0 after Ctrl-C or SIGTERM, at any moment; 1 where it cannot start or had to stop; 2 for usage.
     """
@@ -42,12 +47,13 @@ def up(
 
     chosen = bundle or Path(os.environ.get("GEOFIX_BUNDLE") or DEFAULT_BUNDLE)
     errors = Console(stderr=True)
-    platform = Platform(chosen, data_dir or default_data_dir(), port, Console())
+    platform = Platform(chosen, data_dir or default_data_dir(), port, Console(), web_port=web_port if web else None)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: platform.request_stop())
     try:
         if platform.start():
-            print(f"geofix is ready: gRPC at {platform.address} (Ctrl-C stops)", flush=True)
+            page = f", the page at {platform.page}" if web else ""
+            print(f"geofix is ready: gRPC at {platform.address}{page} (Ctrl-C stops)", flush=True)
             platform.wait()
         platform.stop()
         print("geofix has stopped", flush=True)

@@ -30,9 +30,10 @@ class Spec:
         address: host:port that it listens on; empty where it listens on none.
         health_name: the gRPC service whose health says that it is ready; empty for what is no gRPC service.
         info_method: a method of that service without arguments, asked why it is not ready; empty where the answer could change.
-        essential: whether the platform stops when it cannot be kept alive.
         admin: host:port that it serves the gallery's administration on; empty where it does not.
         metrics: URL of its Prometheus metrics; empty where it serves none.
+        http_path: a path that answers 200 when it is ready; empty for what speaks no HTTP.
+        without: what people miss when it cannot be kept alive and the platform goes on; empty where the platform stops then.
     """
 
     name: str
@@ -41,9 +42,15 @@ class Spec:
     address: str = ""
     health_name: str = ""
     info_method: str = ""
-    essential: bool = True
     admin: str = ""
     metrics: str = ""
+    http_path: str = ""
+    without: str = ""
+
+    @property
+    def essential(self) -> bool:
+        """Whether the platform stops when it cannot be kept alive."""
+        return not self.without
 
 
 @dataclass

@@ -19,8 +19,8 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def claim_port(port: int) -> int:
-    """The port, or with 0 a free one.
+def claim_port(port: int, option: str = "--port") -> int:
+    """The port, or with 0 a free one; `option` is what people choose it with.
 
     Raises:
         PlatformError: something listens on it, or this user may not.
@@ -35,10 +35,10 @@ def claim_port(port: int) -> int:
             probe.listen(1)
         except PermissionError as error:
             raise PlatformError(
-                f"port {port} cannot be used ({error.strerror}): choose one above 1023 with --port"
+                f"port {port} cannot be used ({error.strerror}): choose one above 1023 with {option}"
             ) from error
         except OSError as error:
             raise PlatformError(
-                f"port {port} is in use: stop what listens on it (perhaps another `geofix up`), or choose another with --port"
+                f"port {port} is in use: stop what listens on it (perhaps another `geofix up`), or choose another with {option}"
             ) from error
     return port

@@ -1,8 +1,10 @@
-"""Whether a child is ready: gRPC health for services, PING for Valkey."""
+"""Whether a child is ready: gRPC health for services, a GET for what speaks HTTP, PING for Valkey."""
 
 from __future__ import annotations
 
 import contextlib
+import http
+import http.client
 import socket
 
 import grpc
@@ -22,6 +24,8 @@ class Probe:
 
     def ready(self) -> bool:
         """Whether it answers and says that it is ready."""
+        if self._spec.http_path:
+            return self._get()
         return self._grpc_ready() if self._spec.health_name else self._ping()
 
     def refusal(self) -> str | None:
@@ -52,6 +56,13 @@ class Probe:
         except grpc.RpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _get(self) -> bool:
+        connection = http.client.HTTPConnection(self._spec.address, timeout=_TIMEOUT_S)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", self._spec.http_path)
+            return connection.getresponse().status == http.HTTPStatus.OK
+        return False
 
     def _ping(self) -> bool:
         host, _, port = self._spec.address.rpartition(":")

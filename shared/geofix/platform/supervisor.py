@@ -17,7 +17,7 @@ from geofix.platform.loading import Progress
 from geofix.platform.ports import HOST, claim_port
 from geofix.platform.probe import Probe
 from geofix.platform.reporter import Reporter
-from geofix.platform.specs import GATEWAY, RETRIEVAL, Plan, make_plan
+from geofix.platform.specs import GATEWAY, RETRIEVAL, WEB, Plan, make_plan
 
 READY_S = 60.0
 """A service that is alive but not ready after so many seconds will not become so."""
@@ -43,6 +43,7 @@ class Platform:
         port: the gateway's, on 127.0.0.1; 0 takes a free one.
         console: where lines go; default is stderr.
         ready_s: see `READY_S`.
+        web_port: the page's, on 127.0.0.1; 0 takes a free one, None starts no page.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Platform:
         port: int = 0,
         console: Console | None = None,
         ready_s: float = READY_S,
+        web_port: int | None = None,
     ) -> None:
         self._bundle_directory = bundle
         self._port = port
+        self._web_port = web_port
         self._ready_s = ready_s
         self._report = Reporter(console)
         self._directory = DataDirectory(data_dir)
@@ -85,8 +88,13 @@ class Platform:
         return {name: child.spec.metrics for name, child in self._children.copy().items() if child.spec.metrics}
 
     @property
+    def page(self) -> str:
+        """URL of the page; empty where there is none."""
+        return "" if self._web_port is None else f"http://{HOST}:{self._web_port}"
+
+    @property
     def pids(self) -> dict[str, int]:
-        """Process ids of the children that run, by name: valkey, gallery, classifier, embedder, retrieval, gateway."""
+        """Process ids of the children that run, by name: valkey, gallery, classifier, embedder, retrieval, gateway, web."""
         found = {name: child.pid for name, child in self._children.copy().items()}
         return {name: pid for name, pid in found.items() if pid is not None}
 
@@ -99,11 +107,13 @@ class Platform:
         self._began = time.monotonic()
         bundle = Bundle.load(self._bundle_directory)
         self._port = claim_port(self._port)
+        if self._web_port is not None:
+            self._web_port = claim_port(self._web_port, "--web-port")
         self._directory.acquire()
         try:
             milvus = self._directory.milvus(bundle)
             milvus.mkdir(parents=True, exist_ok=True)
-            self._plan = make_plan(bundle, self._port, milvus)
+            self._plan = make_plan(bundle, self._port, milvus, web_port=self._web_port)
             # A thread that lives as long as the platform: on Linux children end with the thread that started them.
             self._thread = threading.Thread(target=self._run, name="geofix-platform", daemon=True)
             self._thread.start()
@@ -170,8 +180,9 @@ class Platform:
         for spec in plan.services:
             if spec.name != RETRIEVAL:  # waits for the gallery: Milvus Lite serves one process at a time
                 self._launch(spec)
-        if plan.valkey is not None:
-            self._launch(plan.valkey)
+        for extra in (plan.valkey, plan.web):
+            if extra is not None:
+                self._launch(extra)
 
     def _launch(self, spec: Spec, *, pipe: bool = False) -> None:
         child = Child(spec, self._directory.log(spec.name), pipe)
@@ -191,7 +202,8 @@ class Platform:
         if not self._ready.is_set():
             self._report.loading(self._progress.done, self._progress.total)
             services = [self._children.get(spec.name) for spec in self._plan.services]
-            if all(child is not None and child.ready for child in services):
+            web = self._children.get(WEB)  # it may have been given up
+            if all(child is not None and child.ready for child in services) and (web is None or web.ready):
                 self._ready.set()
 
     def _look_for_readiness(self, name: str, child: Child) -> None:
@@ -259,15 +271,14 @@ class Platform:
         """The platform does without a child that is not essential."""
         child.kill()
         del self._children[name]
-        self._report.say(name, f"{what}: going on without it, answers are not cached (see {child.log})", "yellow")
+        self._report.say(name, f"{what}: going on without it, {child.spec.without} (see {child.log})", "yellow")
 
     def _stop_children(self) -> None:
         for probe in self._probes.values():
             probe.close()
-        # The gateway first: calls in flight through it still need the others.
-        gateway = [child for name, child in self._children.items() if name == GATEWAY]
-        rest = [child for name, child in self._children.items() if name != GATEWAY]
-        for group in (gateway, rest):
+        # The edges first: calls in flight through them still need the others.
+        order = [(WEB,), (GATEWAY,), [name for name in self._children if name not in (WEB, GATEWAY)]]
+        for group in ([self._children[name] for name in names if name in self._children] for names in order):
             deadline = time.monotonic() + self._plan.drain_s + STOP_S
             for child in group:
                 child.terminate()
