@@ -24,7 +24,7 @@ from geofix_web.answers import (
     location_out,
     mever_out,
 )
-from geofix_web.problems import MEDIA_TYPE, Problem, option_error
+from geofix_web.problems import MEDIA_TYPE, option_error
 from geofix_web.uploads import Uploads
 
 
