@@ -127,6 +127,7 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
             feature=pack_vector(done.value.feature),
             preprocess_ms=done.prepare_s * 1000,
             inference_ms=done.run_s * 1000,
+            queue_ms=done.wait_s * 1000,
         )
 
     def _scores(self, scores: CellScores) -> types_pb2.CellScores:

@@ -70,13 +70,13 @@ class GrpcDownstream:
         self._embedder = embedder_service_pb2_grpc.EmbedderServiceStub(self._channels["embedder"])
         self._retrieval = retrieval_service_pb2_grpc.RetrievalServiceStub(self._channels["retrieval"])
 
-    async def classify(self, source: Source, left: Deadline) -> Classified:
+    async def classify(self, source: Source, left: Deadline, max_cells: int = 0) -> Classified:
         """Cell scores and the feature; the cells' means are the bundle's."""
         if source.image is not None:
             item = types_pb2.ImageSource(image=source.image)
         else:
             item = types_pb2.ImageSource(feature=source.feature or b"")
-        request = classifier_service_pb2.ClassifyRequest(sources=[item])
+        request = classifier_service_pb2.ClassifyRequest(sources=[item], max_cells=max_cells)
         response = await self._call("classifier", self._classifier.Classify, request, left)
         self._same_model("classifier", response.model_version)
         result = response.results[0]
@@ -90,7 +90,11 @@ class GrpcDownstream:
             result.scores.prediction_density,
             result.scores.domain_score,
         )
-        parts_ms = {"preprocess": result.preprocess_ms, "inference": result.inference_ms}
+        parts_ms = {
+            "preprocess": result.preprocess_ms,
+            "queue": result.queue_ms,
+            "inference": result.inference_ms,
+        }
         return Classified(scores, result.feature, parts_ms)
 
     async def embed(self, feature: bytes, left: Deadline) -> bytes:

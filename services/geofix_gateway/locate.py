@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from geofix.area import Area
 from geofix.bundle import Bundle
 from geofix.decision import Decision, SearchPlan, Strategy, decide, plan
 from geofix.errors import DeadlineExceeded, GeofixError, InvalidInput, Unavailable
 from geofix.posterior import CellScores, Neighbors
+from geofix_gateway.confine import MOST_CELLS, Confinement
 
 Deadline = Callable[[], float]
 """Seconds that are left."""
@@ -42,6 +45,7 @@ class Options:
     max_alternatives: int = 5
     bypass_cache: bool = False
     allow_degraded: bool = False
+    area: Area | None = None
 
     def __post_init__(self) -> None:
         if len(self.probabilities) > 16 or not all(0.5 <= p <= 0.95 for p in self.probabilities):
@@ -70,6 +74,18 @@ class Found:
     attributions: tuple[str, ...] = ()
     parts_ms: Mapping[str, float] = field(default_factory=dict)
 
+    def only(self, ranks: NDArray[np.intp]) -> Found:
+        """Those of these ranks, in their order."""
+        picked = ranks.tolist()
+        neighbors = self.neighbors
+        return Found(
+            Neighbors(neighbors.cell_id[picked], neighbors.xyz[picked], neighbors.similarity[picked]),
+            tuple(self.ids[rank] for rank in picked),
+            tuple(self.pictures[rank] for rank in picked),
+            tuple(self.attributions[rank] for rank in picked),
+            self.parts_ms,
+        )
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -92,8 +108,8 @@ class Answer:
 class Downstream(Protocol):
     """What the gateway asks of the other services. Each call raises GeofixError naming the service that failed."""
 
-    async def classify(self, source: Source, left: Deadline) -> Classified:
-        """Cell scores and the feature."""
+    async def classify(self, source: Source, left: Deadline, max_cells: int) -> Classified:
+        """Scores of the best cells (0: the classifier's default count of them), and the feature."""
 
     async def embed(self, feature: bytes, left: Deadline) -> bytes:
         """The embedding."""
@@ -113,6 +129,7 @@ class Locator:
         self._rule = bundle.manifest.decision
         self._calibration = bundle.calibration
         self._downstream = downstream
+        self._confinement = Confinement(bundle.cells, self._rule)
 
     def is_calibrated(self, strategy: Strategy, gallery_version: str) -> bool:
         """Whether radii were fitted for this strategy over this gallery version."""
@@ -123,27 +140,39 @@ class Locator:
         """The answer over one gallery version.
 
         Raises:
-            GeofixError: the image cannot be read, or a service failed (the message names it).
+            GeofixError: the image cannot be read, nothing lies in the area, or a service failed (the message names it).
         """
         clock = _Stages()
-        classified = await self._downstream.classify(source, left)
+        area = options.area
+        if area is not None:
+            await asyncio.to_thread(self._confinement.cells_of, area)  # before any work
+        classified = await self._downstream.classify(source, left, 0 if area is None else MOST_CELLS)
         scores = classified.scores
         clock.lap("classify", classified.parts_ms)
-        search = plan(self._rule, options.strategy, scores)
+        if area is None:
+            search = plan(self._rule, options.strategy, scores)
+        else:
+            scores = self._confinement.scores(area, scores)
+            search = self._confinement.plan(area, options.strategy, scores)
         found, degraded = NOTHING_FOUND, None
         if search.k:
             try:
-                found = await self._search(classified.feature, search, gallery_version, left, clock)
+                embedding = await self._downstream.embed(classified.feature, left)
+                clock.lap("embed")
+                found = await self._downstream.search(embedding, search, gallery_version, left)
+                clock.lap("search", found.parts_ms)
+                if area is not None:
+                    found = found.only(self._confinement.places(area, options.strategy, scores, found.neighbors))
             except (Unavailable, DeadlineExceeded) as error:
                 if not options.allow_degraded or left() <= 0:
                     raise
                 degraded = error
         # A few milliseconds of numpy and scikit-learn: in a thread, so that other requests go on meanwhile.
-        decision = await asyncio.to_thread(decide, self._rule, options.strategy, scores, found.neighbors)
+        decision = await asyncio.to_thread(self._decide, options, scores, found.neighbors)
         clock.lap("aggregate")
         localizable = self._calibration.localizable(decision.signals)
-        # Radii were fitted on searches: a mean for want of one has none.
-        calibrated = degraded is None and self.is_calibrated(options.strategy, gallery_version)
+        # Radii were fitted on searches of the whole Earth: a mean for want of one has none, nor has what an area confines.
+        calibrated = degraded is None and area is None and self.is_calibrated(options.strategy, gallery_version)
         radii: list[tuple[float, float]] = []
         if localizable and calibrated:
             for probability in options.probabilities:
@@ -155,14 +184,11 @@ class Locator:
             decision, scores, found, localizable, calibrated, tuple(radii), used, clock.milliseconds, degraded
         )
 
-    async def _search(
-        self, feature: bytes, search: SearchPlan, gallery_version: str, left: Deadline, clock: _Stages
-    ) -> Found:
-        embedding = await self._downstream.embed(feature, left)
-        clock.lap("embed")
-        found = await self._downstream.search(embedding, search, gallery_version, left)
-        clock.lap("search", found.parts_ms)
-        return found
+    def _decide(self, options: Options, scores: CellScores, neighbors: Neighbors) -> Decision:
+        decision = decide(self._rule, options.strategy, scores, neighbors)
+        return (
+            decision if options.area is None else self._confinement.decision(options.area, decision, scores, neighbors)
+        )
 
 
 class _Stages:

@@ -8,6 +8,7 @@ from geofix.bundle import Bundle
 from geofix.decision import Method, Strategy
 from geofix.errors import GeofixError, InvalidInput, Reason
 from geofix.geo import FloatArray, xyz_to_latlon
+from geofix.search_area import area_from_message
 from geofix.v1 import error_reason_pb2, types_pb2
 from geofix.v1 import geolocation_service_pb2 as pb
 from geofix_gateway.locate import Answer, Options, Source
@@ -59,6 +60,7 @@ def read_options(options: pb.LocateOptions) -> Options:
         max_alternatives=options.max_alternatives if options.HasField("max_alternatives") else default.max_alternatives,
         bypass_cache=options.bypass_cache,
         allow_degraded=options.allow_degraded,
+        area=area_from_message(options.search_area, "search_area") if options.HasField("search_area") else None,
     )
 
 

@@ -63,6 +63,7 @@ class Reason(StrEnum):
     GALLERY_EXISTS = auto()
     STORAGE_FULL = auto()
     REQUEST_UNREADABLE = auto()
+    SEARCH_AREA_EMPTY = auto()
 
 
 class GeofixError(Exception):

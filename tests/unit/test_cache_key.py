@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geofix.area import Circle
 from geofix.decision import Strategy
 from geofix_gateway.cache import cache_key
 from geofix_gateway.locate import Options
@@ -65,6 +66,7 @@ def test_every_option_changes_the_text_that_is_hashed() -> None:
         "max_alternatives": 1,
         "bypass_cache": True,
         "allow_degraded": True,
+        "area": Circle(1.0, 2.0, 3.0),
     }
     assert set(others) == {field.name for field in fields(Options)}
     texts = {repr(Options(**{name: value})) for name, value in others.items()}  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ class InMemory:
         if name in self.failures:
             raise self.failures[name]
 
-    async def classify(self, source: Source, left: Deadline) -> Classified:
+    async def classify(self, source: Source, left: Deadline, max_cells: int) -> Classified:
         self._note("classify", source, left)
         return Classified(self.scores, b"the feature", {"preprocess": 2.0, "inference": 3.0})
 

@@ -97,6 +97,7 @@ class Timing:
     preprocess_ms: float = 0.0
     inference_ms: float = 0.0
     database_ms: float = 0.0
+    queue_ms: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def read_location(response: pb.LocateResponse) -> Location:
             timing.preprocess_ms,
             timing.inference_ms,
             timing.database_ms,
+            timing.queue_ms,
         ),
         degraded=response.degraded,
         degraded_reason=_REASONS.get(response.degraded_reason, str(response.degraded_reason)),

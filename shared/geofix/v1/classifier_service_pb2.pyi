@@ -85,12 +85,15 @@ class ClassifyResult(_message.Message):
     FEATURE_FIELD_NUMBER: _builtins.int
     PREPROCESS_MS_FIELD_NUMBER: _builtins.int
     INFERENCE_MS_FIELD_NUMBER: _builtins.int
+    QUEUE_MS_FIELD_NUMBER: _builtins.int
     feature: _builtins.bytes
     """The backbone's feature, little-endian float32, feature_dim values."""
     preprocess_ms: _builtins.float
     """Time spent decoding and preprocessing, milliseconds; 0 for a feature."""
     inference_ms: _builtins.float
     """Time spent in the networks, milliseconds; shared by the items of a batch."""
+    queue_ms: _builtins.float
+    """Time spent waiting, for a decoder and for the networks, milliseconds."""
     @_builtins.property
     def scores(self) -> _types_pb2.CellScores:
         """The best cells."""
@@ -102,10 +105,11 @@ class ClassifyResult(_message.Message):
         feature: _builtins.bytes = ...,
         preprocess_ms: _builtins.float = ...,
         inference_ms: _builtins.float = ...,
+        queue_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "inference_ms", b"inference_ms", "preprocess_ms", b"preprocess_ms", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "inference_ms", b"inference_ms", "preprocess_ms", b"preprocess_ms", "queue_ms", b"queue_ms", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

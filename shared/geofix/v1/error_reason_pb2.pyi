@@ -84,6 +84,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The disk of the vector database is full; what it acknowledged is kept."""
     ERROR_REASON_REQUEST_UNREADABLE: _ErrorReason.ValueType  # 40
     """The bytes of the request are not those of its message."""
+    ERROR_REASON_SEARCH_AREA_EMPTY: _ErrorReason.ValueType  # 50
+    """The search area holds no gallery image, and no cell's mean that could stand for one. Metadata: option."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error carries a google.rpc.ErrorInfo with domain `geofix.v1`; its `reason` is the name of one of these values
@@ -152,4 +154,6 @@ ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 29
 """The disk of the vector database is full; what it acknowledged is kept."""
 ERROR_REASON_REQUEST_UNREADABLE: ErrorReason.ValueType  # 40
 """The bytes of the request are not those of its message."""
+ERROR_REASON_SEARCH_AREA_EMPTY: ErrorReason.ValueType  # 50
+"""The search area holds no gallery image, and no cell's mean that could stand for one. Metadata: option."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -154,6 +154,7 @@ class LocateOptions(_message.Message):
     MAX_ALTERNATIVES_FIELD_NUMBER: _builtins.int
     BYPASS_CACHE_FIELD_NUMBER: _builtins.int
     ALLOW_DEGRADED_FIELD_NUMBER: _builtins.int
+    SEARCH_AREA_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """How the estimate is made; unspecified means STRATEGY_POSTERIOR."""
     max_neighbors: _builtins.int
@@ -172,6 +173,13 @@ class LocateOptions(_message.Message):
     def radius_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probabilities, 0.5 to 0.95, whose radii are wanted; empty means 0.5 and 0.9. At most 16."""
 
+    @_builtins.property
+    def search_area(self) -> _types_pb2.SearchArea:
+        """Where the image is known to be from; unset means anywhere on Earth. Only cells that may reach into the area take part, only gallery
+        images inside it are found, and the estimate lies inside it. Such an answer has no radii: they were fitted on searches of the whole
+        Earth. Where neither a gallery image nor a cell's mean lies in the area, the error is NOT_FOUND with SEARCH_AREA_EMPTY.
+        """
+
     def __init__(
         self,
         *,
@@ -182,10 +190,11 @@ class LocateOptions(_message.Message):
         max_alternatives: _builtins.int | None = ...,
         bypass_cache: _builtins.bool = ...,
         allow_degraded: _builtins.bool = ...,
+        search_area: _types_pb2.SearchArea | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives", "_max_cells", b"_max_cells", "_max_neighbors", b"_max_neighbors", "max_alternatives", b"max_alternatives", "max_cells", b"max_cells", "max_neighbors", b"max_neighbors"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives", "_max_cells", b"_max_cells", "_max_neighbors", b"_max_neighbors", "max_alternatives", b"max_alternatives", "max_cells", b"max_cells", "max_neighbors", b"max_neighbors", "search_area", b"search_area"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives", "_max_cells", b"_max_cells", "_max_neighbors", b"_max_neighbors", "allow_degraded", b"allow_degraded", "bypass_cache", b"bypass_cache", "max_alternatives", b"max_alternatives", "max_cells", b"max_cells", "max_neighbors", b"max_neighbors", "radius_probabilities", b"radius_probabilities", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives", "_max_cells", b"_max_cells", "_max_neighbors", b"_max_neighbors", "allow_degraded", b"allow_degraded", "bypass_cache", b"bypass_cache", "max_alternatives", b"max_alternatives", "max_cells", b"max_cells", "max_neighbors", b"max_neighbors", "radius_probabilities", b"radius_probabilities", "search_area", b"search_area", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_alternatives: _TypeAlias = _typing.Literal["max_alternatives"]  # noqa: Y015
     _WhichOneofArgType__max_alternatives: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives"]  # noqa: Y015
@@ -407,6 +416,7 @@ class Timing(_message.Message):
     PREPROCESS_MS_FIELD_NUMBER: _builtins.int
     INFERENCE_MS_FIELD_NUMBER: _builtins.int
     DATABASE_MS_FIELD_NUMBER: _builtins.int
+    QUEUE_MS_FIELD_NUMBER: _builtins.int
     total_ms: _builtins.float
     """From the request's arrival at the gateway to the answer."""
     cache_ms: _builtins.float
@@ -425,6 +435,8 @@ class Timing(_message.Message):
     """Of classify_ms: the networks, shared by the images of one batch."""
     database_ms: _builtins.float
     """Of search_ms: the vector database."""
+    queue_ms: _builtins.float
+    """Of classify_ms: waiting for a decoder and for the networks."""
     def __init__(
         self,
         *,
@@ -437,10 +449,11 @@ class Timing(_message.Message):
         preprocess_ms: _builtins.float = ...,
         inference_ms: _builtins.float = ...,
         database_ms: _builtins.float = ...,
+        queue_ms: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_ms", b"aggregate_ms", "cache_ms", b"cache_ms", "classify_ms", b"classify_ms", "database_ms", b"database_ms", "embed_ms", b"embed_ms", "inference_ms", b"inference_ms", "preprocess_ms", b"preprocess_ms", "search_ms", b"search_ms", "total_ms", b"total_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_ms", b"aggregate_ms", "cache_ms", b"cache_ms", "classify_ms", b"classify_ms", "database_ms", b"database_ms", "embed_ms", b"embed_ms", "inference_ms", b"inference_ms", "preprocess_ms", b"preprocess_ms", "queue_ms", b"queue_ms", "search_ms", b"search_ms", "total_ms", b"total_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
