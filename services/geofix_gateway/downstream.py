@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from geofix.bundle import Bundle
 from geofix.channel import open_channel
 from geofix.decision import SearchPlan
-from geofix.errors import DeadlineExceeded, MismatchError, Reason, Unavailable
+from geofix.errors import DeadlineExceeded, GeofixError, MismatchError, Reason, Unavailable
 from geofix.geo import latlon_to_xyz
 from geofix.posterior import CellScores, Neighbors
 from geofix.v1 import (
@@ -28,6 +28,7 @@ from geofix.v1 import (
     types_pb2,
 )
 from geofix.wire import error_from_rpc
+from geofix_gateway.breaker import Breaker
 from geofix_gateway.locate import Classified, Deadline, Found, Source
 from geofix_gateway.settings import GatewaySettings
 
@@ -35,6 +36,10 @@ T = TypeVar("T")
 
 MOST_MARGIN = 0.1
 """Largest share of the time left that the margin may take: short deadlines are for the services, too."""
+FAILURES, PAUSE_S, MOST_PAUSE_S = 5, 0.5, 2.0
+"""After so many failures in a row a service of the search is left alone, but for one call in each pause."""
+FAIR_S = 1.0
+"""A call that was given less time than this and ran out of it says nothing about the service."""
 WORTH_S = 0.1
 """A call that ran out of time is made again if its deadline has moved back by more than this."""
 
@@ -59,6 +64,8 @@ class GrpcDownstream:
     def __init__(self, settings: GatewaySettings, bundle: Bundle) -> None:
         self._bundle = bundle
         self._margin_s = settings.deadline_margin_s
+        # Not the classifier: nothing can be answered without it, and its own queue refuses what would be late.
+        self._breakers = {name: Breaker(FAILURES, PAUSE_S, MOST_PAUSE_S) for name in ("embedder", "retrieval")}
         size = settings.max_message_bytes
         self._addresses = {
             "classifier": settings.classifier_addr,
@@ -100,7 +107,7 @@ class GrpcDownstream:
     async def embed(self, feature: bytes, left: Deadline) -> bytes:
         """The embedding of a feature."""
         request = embedder_service_pb2.EmbedRequest(sources=[types_pb2.ImageSource(feature=feature)])
-        response = await self._call("embedder", self._embedder.Embed, request, left)
+        response = await self._guarded("embedder", self._embedder.Embed, request, left)
         self._same_model("embedder", response.model_version)
         return response.embeddings[0]
 
@@ -108,7 +115,7 @@ class GrpcDownstream:
         """The neighbours inside the plan's cells, best first."""
         query = retrieval_service_pb2.SearchQuery(embedding=embedding, cell_ids=search.cells, k=search.k)
         request = retrieval_service_pb2.SearchRequest(queries=[query], gallery_version=gallery_version)
-        response = await self._call("retrieval", self._retrieval.Search, request, left)
+        response = await self._guarded("retrieval", self._retrieval.Search, request, left)
         hits = response.results[0].neighbors
         neighbors = Neighbors(
             np.array([hit.cell_id for hit in hits], np.int32),
@@ -178,6 +185,26 @@ class GrpcDownstream:
         except grpc.RpcError:
             return False
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def _guarded(self, name: str, method: Callable[..., Awaitable[T]], request: object, left: Deadline) -> T:
+        breaker = self._breakers[name]
+        if not breaker.allows():
+            raise Unavailable(
+                f"the {self._label(name)} has failed {FAILURES} times in a row, and is tried again in a moment",
+                metadata={"service": f"the {self._label(name)}"},
+            )
+        given_s = left()
+        try:
+            response = await self._call(name, method, request, left)
+        except (Unavailable, DeadlineExceeded) as error:
+            if isinstance(error, Unavailable) or given_s >= FAIR_S:
+                breaker.failed()
+            raise
+        except GeofixError:
+            breaker.succeeded()  # it answered
+            raise
+        breaker.succeeded()
+        return response
 
     async def _call(self, name: str, method: Callable[..., Awaitable[T]], request: object, left: Deadline) -> T:
         while True:

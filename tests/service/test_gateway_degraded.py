@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 import pytest_asyncio
 import redis
 
-from backends import HOST, Backend, locate, locate_or_error, running_backend, serving
+from backends import HOST, Backend, Held, locate, locate_or_error, request_of, running_backend, serving
 from bundle_factory import image_of
 from geofix.errors import Unavailable
 from geofix.geo import haversine_km, xyz_to_latlon
 from geofix.platform.ports import free_ports
-from geofix.v1 import error_reason_pb2
+from geofix.v1 import error_reason_pb2, retrieval_service_pb2
 from geofix.v1 import geolocation_service_pb2 as pb
+from geofix.v1 import geolocation_service_pb2_grpc as rpc
+from geofix_gateway.downstream import FAILURES
+from geofix_retrieval.service import RetrievalService
+from geofix_retrieval.settings import RetrievalSettings
+from running import running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -50,6 +58,8 @@ async def test_without_a_search_the_answer_is_the_cells_mean_and_says_why(
             assert whole.degraded_reason == error_reason_pb2.ERROR_REASON_UNSPECIFIED
             assert whole.degraded_message == ""
             await service.aclose()
+            for _ in range(FAILURES):  # until the gateway leaves the service alone
+                await locate(channel, MUNICH, allow_degraded=True)
             assert isinstance(
                 await locate_or_error(channel, MUNICH), Unavailable
             )  # who does not allow it gets an error
@@ -79,3 +89,47 @@ async def test_without_a_search_the_answer_is_the_cells_mean_and_says_why(
                 assert not answer.cached
                 assert len(answer.radii) == 2
                 assert (await locate(channel, MUNICH, allow_degraded=True)).cached
+
+
+async def test_retrieval_that_hangs_is_waited_for_by_the_first_alone(backend: Backend) -> None:
+    settings = RetrievalSettings(
+        listen=f"{HOST}:{free_ports(1)[0]}", bundle=backend.bundle.directory, milvus_uri=str(backend.spare_milvus)
+    )
+    held = Held()
+    held.gate.set()
+    async with (
+        running(SlowSearch(settings, held), settings),
+        backend.gateway(retrieval_addr=settings.listen) as channel,
+    ):
+        stub = rpc.GeolocationServiceStub(channel)
+        request = request_of(MUNICH, allow_degraded=True, bypass_cache=True)
+        assert not (await stub.Locate(request, timeout=30)).degraded
+        held.gate.clear()
+        first = await asyncio.gather(*(stub.Locate(request, timeout=1.5) for _ in range(FAILURES)))
+        assert {answer.degraded_reason for answer in first} == {error_reason_pb2.ERROR_REASON_DEADLINE_EXCEEDED}
+        assert min(answer.timing.total_ms for answer in first) > 1000  # all of their time but the margin
+        asked = held.entered
+        later = [await stub.Locate(request, timeout=1.5) for _ in range(10)]
+        assert {answer.degraded for answer in later} == {True}
+        quick = [answer for answer in later if answer.timing.total_ms < 500]
+        assert len(quick) >= 5
+        assert held.entered - asked == len(later) - len(quick)  # the probes
+        assert f"retrieval at {settings.listen} has failed" in quick[0].degraded_message
+        held.gate.set()
+        async with asyncio.timeout(30):
+            while (await stub.Locate(request, timeout=5)).degraded:
+                await asyncio.sleep(0.05)
+
+
+class SlowSearch(RetrievalService):
+    """A retrieval service whose searches wait for a gate."""
+
+    def __init__(self, settings: RetrievalSettings, held: Held) -> None:
+        super().__init__(settings)
+        self._held = held
+
+    async def Search(
+        self, request: retrieval_service_pb2.SearchRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> retrieval_service_pb2.SearchResponse:
+        async with self._held.hold(context):
+            return await super().Search(request, context)
