@@ -17,7 +17,18 @@ from functools import cache
 from pydantic import BaseModel
 
 PREFIX = "GEOFIX_"
-OF_COMMANDS = frozenset({"GEOFIX_DATA_DIR", "GEOFIX_METRICS", "GEOFIX_SERVER", "GEOFIX_TRAIN_OPENVINO"})
+OF_COMMANDS = frozenset(
+    {
+        "GEOFIX_DATA_DIR",
+        "GEOFIX_METRICS",
+        "GEOFIX_SERVER",
+        "GEOFIX_TLS_CA",
+        "GEOFIX_TLS_CERT",
+        "GEOFIX_TLS_KEY",
+        "GEOFIX_TOKEN",
+        "GEOFIX_TRAIN_OPENVINO",
+    }
+)
 """Variables that the commands read beside those of the services."""
 OF_TESTS = "GEOFIX_TEST_"
 """How the variables of the project's own tests begin; services pass them over."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from geofix.cli import bundle
+from geofix.cli.bench import bench
 from geofix.cli.demo import demo
+from geofix.cli.doctor import doctor
 from geofix.cli.evaluate import evaluate
 from geofix.cli.locate import locate
 from geofix.cli.up import up
@@ -12,14 +15,38 @@ from geofix.cli.up import up
 app = typer.Typer(
     name="geofix",
     help="Find out where on Earth an image was taken, and how sure that is.",
+    epilog="Exit codes: 0 all done, 1 something failed or is wrong, 2 usage, 130 Ctrl-C.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(locate)
-app.command()(up)
-app.command()(demo)
-app.command()(evaluate)
+
+
+def _examples(*lines: str) -> str:
+    """Each on a line of its own under the help."""
+    return "\n\n".join(["Examples:", *lines])
+
+
+app.command(
+    epilog=_examples(
+        "geofix locate photo.jpg holiday/ 'album/**/*.png'",
+        "geofix locate --json photos/ > answers.jsonl",
+        "geofix locate --map map.html --write-exif located/ photos/",
+        "curl -s https://example.org/photo.jpg | geofix locate -",
+        "geofix locate --server gateway.example.org:443 --tls photo.jpg",
+    )
+)(locate)
+app.command(epilog=_examples("geofix up", "geofix up --bundle bundles/orbit --port 50052"))(up)
+app.command(epilog=_examples("geofix demo samples"))(demo)
+app.command(
+    epilog=_examples(
+        "geofix evaluate --images photos --truth photos/truth.csv",
+        "geofix evaluate --bundle bundles/orbit --images photos --truth photos/truth.csv",
+    )
+)(evaluate)
+app.add_typer(bundle.app, name="bundle")
+app.command(epilog=_examples("geofix doctor", "geofix doctor --server gateway.example.org:443 --tls --json"))(doctor)
+app.command(epilog=_examples("geofix bench samples", "geofix bench --concurrency 16 --seconds 30 samples"))(bench)
 
 
 @app.command()

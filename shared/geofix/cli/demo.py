@@ -7,12 +7,12 @@ import signal
 import sys
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 DEFAULT_BUNDLE = Path("bundles/orbit")
 
 
@@ -37,13 +37,14 @@ def demo(
     """
     from rich.console import Console
 
-    from geofix.cli.locate import locate_and_show
+    from geofix.cli.inputs import SUFFIXES, file_input
+    from geofix.cli.locate import Form, locate_and_show
     from geofix.cli.output import say
     from geofix.client import Client, LocateOptions
     from geofix.errors import GeofixError
     from geofix.platform import Platform
 
-    photos = sorted(path for path in samples.iterdir() if path.suffix.lower() in IMAGES) if samples.is_dir() else []
+    photos = sorted(p for p in samples.iterdir() if p.suffix.lower() in SUFFIXES) if samples.is_dir() else []
     if not photos:
         raise typer.BadParameter(f"there is no JPEG, PNG or WebP image in {samples}", param_hint="SAMPLES_DIR")
     chosen = bundle or Path(os.environ.get("GEOFIX_BUNDLE") or DEFAULT_BUNDLE)
@@ -55,8 +56,9 @@ def demo(
             directory = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geofix-demo-")))
             platform = stack.enter_context(Platform(chosen, directory, console=Console(stderr=True)))
             client = stack.enter_context(Client(platform.address, timeout_s=30))
-            answered = locate_and_show("demo", photos, lambda data: client.locate(data, options), as_json=False)
+            inputs = [file_input(path) for path in photos]
+            shown = locate_and_show("demo", inputs, partial(client.locate, options=options), form=Form.TABLE)
     except GeofixError as error:
         say(f"geofix demo: {error.message}")
         raise typer.Exit(1) from error
-    raise typer.Exit(0 if answered else 1)
+    raise typer.Exit(0 if shown.all_answered else 1)

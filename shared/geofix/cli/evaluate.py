@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geofix.cli.locate import ServerOption, TimeoutOption
+from geofix.cli.connect import (
+    DEFAULT_SERVER,
+    CaOption,
+    CertOption,
+    KeyOption,
+    ServerOption,
+    TimeoutOption,
+    TlsOption,
+    TokenOption,
+    open_client,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +40,7 @@ def evaluate(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    server: ServerOption = "127.0.0.1:50051",
+    server: ServerOption = DEFAULT_SERVER,
     bundle: Annotated[
         Path | None,
         typer.Option("--bundle", metavar="DIR", help="Evaluate this bundle in this process, without any service."),
@@ -40,6 +50,11 @@ def evaluate(
         str, typer.Option("--files", metavar="GLOB", help="Only images whose name matches, such as 'b*'.")
     ] = "*",
     timeout_s: TimeoutOption = 30.0,
+    use_tls: TlsOption = False,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    token_file: TokenOption = None,
 ) -> None:
     """Measure accuracy, GeoScore and whether the radii hold, of the default strategy and of each part alone.
 
@@ -50,7 +65,6 @@ def evaluate(
     """
     from geofix.cli.output import say
     from geofix.cli.sources import STRATEGIES, ask_bundle, ask_server
-    from geofix.client import Client
     from geofix.errors import GeofixError
     from geofix.evaluation import errors_km, gain, summarise
 
@@ -64,7 +78,7 @@ def evaluate(
         if bundle is not None:
             outcomes = _outcomes(images, places, ask_bundle(bundle))
         else:
-            with Client(server, timeout_s) as client:
+            with open_client(server, timeout_s, use_tls, ca, cert, key, token_file) as client:
                 client.info()  # a platform that is down is one error, not a miss for every image
                 outcomes = _outcomes(images, places, ask_server(client))
     except GeofixError as error:
@@ -110,16 +124,17 @@ def _outcomes(
     directory: Path, places: Mapping[str, tuple[float, float]], ask: Callable[[bytes], Answers]
 ) -> dict[str, list[Outcome]]:
     """Each strategy's outcomes, in the order of `places`."""
-    from geofix.cli.answers import answer_files
+    from geofix.cli.answers import answer_inputs
+    from geofix.cli.inputs import file_input
     from geofix.cli.output import ErrorLines, follow
     from geofix.cli.sources import STRATEGIES
     from geofix.evaluation import Outcome
 
     errors = ErrorLines("evaluate")
     outcomes: dict[str, list[Outcome]] = {strategy: [] for strategy in STRATEGIES}
-    found = answer_files([directory / name for name in places], ask)
+    found = answer_inputs([file_input(directory / name) for name in places], ask)
     for answered, place in zip(follow(found, len(places), "evaluating"), places.values(), strict=True):
-        errors.tell(answered.path, answered.error)
+        errors.tell(answered.source.name, answered.error)
         for strategy, list_ in outcomes.items():
             if answered.value is None:
                 list_.append(Outcome(place))

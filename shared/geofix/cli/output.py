@@ -1,22 +1,23 @@
-"""What commands write: the table for people, a JSON record for programs, lines about errors on stderr."""
+"""What all commands write alike: the console, names that can be shown, lines about errors, progress."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 
 from geofix.cli.answers import Answered
+from geofix.cli.inputs import Input
 from geofix.client import Location
 from geofix.errors import GeofixError, Unavailable
 from geofix.geo import haversine_km
-from geofix.places import describe
 
 T = TypeVar("T")
-Truth = Callable[[Path], tuple[float, float] | None]
+Truth = Callable[[Input], tuple[float, float] | None]
+"""Where an image was really taken, if that is known: lat, lon in degrees."""
 PIPED_WIDTH = 200
 """Columns of output that goes to a file or another program: wide enough that nothing is cut."""
 
@@ -45,7 +46,7 @@ class ErrorLines:
         self._command = command
         self._said: set[str] = set()
 
-    def tell(self, path: Path, error: GeofixError | None) -> None:
+    def tell(self, name: str, error: GeofixError | None) -> None:
         """Say it, if there is something to say."""
         if error is None:
             return
@@ -54,7 +55,7 @@ class ErrorLines:
                 say(f"geofix {self._command}: {error.message}")
             self._said.add(error.message)
         else:
-            say(f"geofix {self._command}: {printable(path)}: {error.message}")
+            say(f"geofix {self._command}: {printable(name)}: {error.message}")
 
 
 def follow(items: Iterable[T], total: int, what: str) -> Iterator[T]:
@@ -82,54 +83,7 @@ def follow(items: Iterable[T], total: int, what: str) -> Iterator[T]:
             progress.advance(task)
 
 
-def record(answered: Answered[Location], truth: tuple[float, float] | None, top: int = 0) -> dict[str, Any]:
-    """The JSON object of one file; lengths in km, times in milliseconds."""
-    name, location = printable(answered.path), answered.value
-    if location is None:
-        assert answered.error is not None
-        return {
-            "file": name,
-            "error": answered.error.message,
-            "reason": answered.error.reason.value,
-            "metadata": answered.error.metadata,
-        }
-    out: dict[str, Any] = {
-        "file": name,
-        "lat": round(location.lat, 6),
-        "lon": round(location.lon, 6),
-        "place": describe(location.lat, location.lon),
-        "localizable": location.localizable,
-        "radius_km": _km(location.radius_m(0.9)),
-        "radius_50_km": _km(location.radius_m(0.5)),
-        "method": location.method,
-        "strategy": location.strategy,
-    }
-    if truth is not None:
-        out["distance_km"] = distance_to(answered, truth)
-    if top:
-        out["alternatives"] = [
-            {
-                "lat": round(a.lat, 6),
-                "lon": round(a.lon, 6),
-                "place": describe(a.lat, a.lon),
-                "weight": round(a.weight, 4),
-                "neighbors": a.neighbors,
-            }
-            for a in location.alternatives[:top]
-        ]
-    return out | {
-        "model_version": location.model_version,
-        "gallery_version": location.gallery_version,
-        "cached": location.cached,
-        "elapsed_ms": round(answered.elapsed_s * 1000, 1),
-    }
-
-
 def distance_to(answered: Answered[Location], truth: tuple[float, float]) -> float | None:
     """Distance of the estimate to the truth, km; None without an answer."""
     location = answered.value
     return None if location is None else round(float(haversine_km(location.lat, location.lon, *truth)), 3)
-
-
-def _km(metres: float | None) -> float | None:
-    return None if metres is None else round(metres / 1000, 3)

@@ -21,7 +21,7 @@ _NARROW = 116
 
 def locations_table(answers: Sequence[Answered[Location]], truth: Truth, top: int, console: Console) -> Table:
     """A row for each file that was answered, and its `top` best alternatives under it, for the width of a console."""
-    truths = [truth(answered.path) for answered in answers]
+    truths = [truth(answered.source) for answered in answers]
     knows = any(place is not None for place in truths)
     piped, narrow = not console.is_terminal, console.is_terminal and console.width < _NARROW
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
@@ -41,7 +41,7 @@ def locations_table(answers: Sequence[Answered[Location]], truth: Truth, top: in
             continue
         off = None if place is None else distance_to(answered, place)
         table.add_row(
-            Text(printable(answered.path)),
+            Text(printable(answered.source.name)),
             *_where(location, narrow),
             Text(_radii(location)),
             _found_by(location),
@@ -73,6 +73,8 @@ def _support(alternative: Alternative) -> str:
 def _found_by(location: Location) -> Text:
     if not location.localizable:
         return Text("not localizable", style="yellow")
+    if location.degraded:
+        return Text("cell mean, degraded", style="yellow")
     return Text(_FOUND_BY.get(location.method, location.method))
 
 

@@ -67,7 +67,7 @@ class Connection:
     plaintext_token: bool = False
 
     def __post_init__(self) -> None:
-        if self.token is not None and self.tls is None and not (self.plaintext_token or self._is_local()):
+        if self.token is not None and self.tls is None and not (self.plaintext_token or self.is_local):
             raise ConfigurationError(
                 f"a token would travel to {self.address} readable by anyone on the way: use TLS, "
                 "or say plaintext_token=True where something else encrypts the connection"
@@ -99,7 +99,9 @@ class Connection:
             raise ConfigurationError("the token is empty or holds characters that a header cannot carry")
         return (("authorization", f"Bearer {token}"),)
 
-    def _is_local(self) -> bool:
+    @property
+    def is_local(self) -> bool:
+        """Whether the address is one of this machine's own."""
         host = self.address.removeprefix("dns:///").rpartition(":")[0].strip("[]")
         return self.address.startswith("unix:") or host in ("localhost", "::1") or host.startswith("127.")
 

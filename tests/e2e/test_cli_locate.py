@@ -1,4 +1,4 @@
-"""The `geofix` command as people and scripts use it: a real process that asks a real platform."""
+"""`geofix locate` as people and scripts use it: a real process that asks a real platform."""
 
 from __future__ import annotations
 
@@ -10,105 +10,22 @@ import re
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
-import sys
-import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bundle_factory import grey_image, image_of, make_bundle
-from geofix import __version__
-from geofix.bundle import GALLERY, Bundle
+from command import GEOFIX, PLACES, SECONDS, Ran, Record, Word, geofix
+from geofix.bundle import Bundle
 from geofix.geo import haversine_km, latlon_to_xyz
 from geofix.places import describe
-from geofix.platform import Platform
 from geofix.platform.ports import free_ports
 from image_factory import GREY, RGB, encoded, pattern, png, png_of_array
-from platforms import clean_environment, wait_until
+from platforms import clean_environment
 
 pytestmark = pytest.mark.e2e
-
-GEOFIX = str(Path(sys.executable).with_name("geofix"))
-SECONDS = 120
-"""Far more than any command takes, even on a busy machine."""
-PLACES = {"alps.png": (47.0, 10.0), "sydney.jpg": (-33.0, 151.0), "pampas.webp": (-35.0, -64.0)}
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}
-Record = dict[str, Any]
-Word = str | bytes | Path
-
-
-@dataclass(frozen=True)
-class Ran:
-    """A command that ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def records(self) -> list[Record]:
-        """What `--json` printed: one object a line."""
-        return [json.loads(line) for line in self.out.removesuffix("\n").split("\n")]
-
-    def row(self, name: str) -> str:
-        """The one line of a table that names a file."""
-        (line,) = [line for line in self.out.splitlines() if name in line]
-        return line
-
-
-def geofix(*words: Word, cwd: Path | None = None, variables: Mapping[str, str] = MappingProxyType({})) -> Ran:
-    ended = subprocess.run(
-        [GEOFIX, *words],
-        cwd=cwd,
-        env={**clean_environment(), **variables},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    ran = Ran(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
-    assert "Traceback" not in ran.err, ran.err
-    return ran
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("bundle"))
-
-
-@pytest.fixture(scope="module")
-def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with Platform(bundle.directory, tmp_path_factory.mktemp("data") / "geofix") as platform:
-        yield platform.address
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three photos, a grey one, and a truth.csv of them all."""
-    directory = tmp_path_factory.mktemp("photos")
-    for name, place in PLACES.items():
-        (directory / name).write_bytes(image_of(*place, FORMATS[Path(name).suffix]))
-    (directory / "grey.png").write_bytes(grey_image())
-    rows = [f"{name},{lat},{lon}" for name, (lat, lon) in PLACES.items()]
-    (directory / "truth.csv").write_text("\n".join(["file,lat,lon", *rows, "grey.png,0,0"]) + "\n")
-    return directory
-
-
-@pytest.fixture(scope="module")
-def located(server: str, photos: Path) -> Ran:
-    """The photos, the grey one last, as `geofix locate --json` answers them."""
-    return geofix("locate", "--json", "--server", server, *(photos / name for name in [*PLACES, "grey.png"]))
-
-
-# locate
 
 
 def test_the_table_says_place_radii_method_and_distance(server: str, photos: Path, located: Ran) -> None:
@@ -181,7 +98,7 @@ def troubled(server: str, photos: Path, tmp_path_factory: pytest.TempPathFactory
 
 TROUBLES = {
     "missing.jpg": ("IMAGE_MISSING", "there is no such file"),
-    "directory.jpg": ("IMAGE_MISSING", "it is a directory; name the images in it"),
+    "directory.jpg": ("IMAGE_MISSING", "there is no JPEG, PNG or WebP image in this folder"),
     "empty.jpg": ("IMAGE_EMPTY", "empty"),
     "text.jpg": ("IMAGE_UNREADABLE", "not a JPEG, PNG or WebP"),
     "truncated.jpg": ("IMAGE_UNREADABLE", "cannot be read"),
@@ -445,238 +362,3 @@ def test_an_output_that_lacks_the_letters_of_a_name_shows_the_rest(
     assert ran.code == 0
     assert place.encode("ascii", "replace").decode() in ran.out
     assert ran.out.isascii()
-
-
-# evaluate
-
-
-def evaluated(*words: Word) -> Record:
-    ran = geofix("evaluate", "--json", *words)
-    assert ran.code == 0, ran.err
-    (record,) = ran.records
-    return record
-
-
-def table_of(directory: Path, content: str) -> Path:
-    path = directory / "table.csv"
-    path.write_text("file,lat,lon\n" + content)
-    return path
-
-
-@pytest.fixture(scope="module")
-def measured(server: str, photos: Path) -> Record:
-    return evaluated("--server", server, "--images", photos, "--truth", photos / "truth.csv")
-
-
-def test_the_measures_are_those_of_the_answers(measured: Record, located: Ran) -> None:
-    errors = [record["distance_km"] for record in located.records]
-    sure = [record for record in located.records if record["localizable"]]
-    assert (measured["n"], measured["failed"], measured["localizable"]) == (4, 0, 3)
-    for km in (1, 25, 200, 750, 2500):
-        assert measured["within"][str(km)] == 100 * sum(error <= km for error in errors) / 4
-    assert measured["median_km"] == pytest.approx(statistics.median(errors), rel=1e-4)
-    assert measured["mean_km"] == pytest.approx(statistics.fmean(errors), rel=1e-4)
-    assert 0 < measured["geoscore"] < 5000
-    inside = sum(record["distance_km"] <= record["radius_km"] for record in sure)
-    assert measured["coverage"]["90"] == pytest.approx(100 * inside / 3, abs=1e-3)
-    assert measured["median_radius_km"] == 1000
-    for strategy in ("classification", "retrieval", "swc"):
-        assert measured[strategy]["n"] == 4
-        assert measured[strategy]["median_radius_km"] is None
-        assert measured[strategy]["mean_km"] != measured["mean_km"]
-
-
-def test_server_and_bundle_agree(bundle: Bundle, photos: Path, measured: Record) -> None:
-    words = ("--bundle", bundle.directory, "--images", photos, "--truth", photos / "truth.csv")
-    alone = evaluated(*words)
-    assert_same(alone, measured)
-
-
-def assert_same(one: Record, other: Record) -> None:
-    assert one.keys() == other.keys()
-    for key in one.keys() - {"seconds"}:
-        if isinstance(one[key], dict):
-            assert_same(one[key], other[key])
-        else:
-            assert one[key] == (None if other[key] is None else pytest.approx(other[key], rel=1e-4)), key
-
-
-def test_a_failed_image_is_a_miss(server: str, photos: Path, measured: Record, tmp_path: Path) -> None:
-    for name in [*PLACES, "grey.png"]:
-        shutil.copy(photos / name, tmp_path)
-    (tmp_path / "broken.jpg").write_text("not an image")
-    truth = table_of(tmp_path, (photos / "truth.csv").read_text().partition("\n")[2] + "broken.jpg,0,0\n")
-    ran = geofix("evaluate", "--json", "--server", server, "--images", tmp_path, "--truth", truth)
-    (found,) = ran.records
-    assert ran.code == 0
-    assert "broken.jpg" in ran.err
-    assert (found["n"], found["failed"], found["localizable"]) == (5, 1, 3)
-    assert 5 * found["mean_km"] == pytest.approx(4 * measured["mean_km"] + 20_015, abs=0.1)
-    assert 5 * found["geoscore"] == pytest.approx(4 * measured["geoscore"], abs=0.1)
-    assert found["coverage"] == measured["coverage"]
-
-
-def test_a_not_localizable_answer_counts_with_its_guess(server: str, photos: Path, located: Ran) -> None:
-    words = ("--server", server, "--images", photos, "--truth", photos / "truth.csv", "--files", "grey*")
-    found = evaluated(*words)
-    assert (found["n"], found["failed"], found["localizable"]) == (1, 0, 0)
-    assert found["median_km"] == pytest.approx(located.records[-1]["distance_km"], rel=1e-4)
-    assert found["coverage"] == {"50": None, "90": None}
-    assert found["median_radius_km"] is None
-
-
-def test_the_table_of_measures(server: str, photos: Path, measured: Record) -> None:
-    ran = geofix("evaluate", "--server", server, "--images", photos, "--truth", photos / "truth.csv")
-    assert (ran.code, ran.err) == (0, "")
-    for strategy in ("posterior (default)", "classification", "retrieval", "swc"):
-        assert strategy in ran.out
-    assert f"{measured['median_km']:,.1f} km" in ran.row("median error")
-    assert f"{measured['geoscore']:,.0f}" in ran.row("GeoScore")
-    assert f"{measured['coverage']['90']:.1f} %" in ran.row("truths inside the 90 % radius")
-    assert "4 images, " in ran.out
-
-
-def test_only_some_images(server: str, photos: Path) -> None:
-    words = ("--server", server, "--images", photos, "--truth", photos / "truth.csv")
-    assert evaluated(*words, "--limit", "2")["n"] == 2
-    assert evaluated(*words, "--files", "*p*.png", "--limit", "9")["n"] == 1
-
-
-@pytest.mark.parametrize(
-    ("rows", "problem"),
-    [
-        ("alps.png,47,10\nsydney.jpg,-33,east\n", "line 3: lon is 'east'"),
-        ("alps.png,147,10\n", "line 2: lat is 147, beyond ±90 degrees; are lat and lon swapped?"),
-        ("alps.png,47,10\nalps.png,47,10\n", "line 3: alps.png was named before"),
-        ("alps.png,47,10\nabsent.png,0,0\n", "names absent.png, and there is no such image in"),
-        (f"{'d' * 300}/alps.png,47,10\n", "there is no such image in"),
-        ("", "names no image"),
-    ],
-)
-def test_an_unusable_truth_is_usage_and_names_its_line(
-    server: str, photos: Path, tmp_path: Path, rows: str, problem: str
-) -> None:
-    truth = table_of(tmp_path, rows)
-    ran = geofix("evaluate", "--json", "--server", server, "--images", photos, "--truth", truth)
-    assert (ran.code, ran.out) == (2, "")
-    assert str(truth) in ran.err
-    assert problem in ran.err
-
-
-def test_no_answer_at_all_is_a_failure(server: str, tmp_path: Path) -> None:
-    (tmp_path / "broken.jpg").write_text("not an image")
-    truth = table_of(tmp_path, "broken.jpg,0,0\n")
-    ran = geofix("evaluate", "--json", "--server", server, "--images", tmp_path, "--truth", truth)
-    assert ran.code == 1
-    (found,) = ran.records
-    assert found["failed"] == found["n"] == 1
-
-
-def test_nothing_to_ask_is_an_error_and_not_a_miss(photos: Path, tmp_path: Path) -> None:
-    words = ("evaluate", "--json", "--images", photos, "--truth", photos / "truth.csv")
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    down = geofix(*words, "--server", address)
-    assert (down.code, down.out) == (1, "")
-    assert address in down.err
-    wrong = geofix(*words, "--bundle", tmp_path)
-    assert (wrong.code, wrong.out) == (1, "")
-    assert f"bundle {tmp_path}: there is no bundle.json in it" in wrong.err
-
-
-def test_version() -> None:
-    ran = geofix("version")
-    assert (ran.code, ran.out, ran.err) == (0, f"geofix {__version__}\n", "")
-
-
-# demo
-
-
-@dataclass(frozen=True)
-class Room:
-    """A directory for all that a demo may write, its home too, and a mark that all its processes inherit."""
-
-    directory: Path
-    mark: str
-
-    @property
-    def variables(self) -> dict[str, str]:
-        here = str(self.directory)
-        return {"TMPDIR": here, "HOME": here, "XDG_CACHE_HOME": here, "GEOFIX_TEST_MARK": self.mark}
-
-    def processes(self) -> list[int]:
-        """By the environment that children inherit; Valkey overwrites its own, so by its directory."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            with contextlib.suppress(OSError):
-                if entry.name.isdigit() and (
-                    self.mark.encode() in (entry / "environ").read_bytes()
-                    or (entry / "cwd").readlink().is_relative_to(self.directory)
-                ):
-                    found.append(int(entry.name))
-        return found
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    room = Room(tmp_path / "room", uuid.uuid4().hex)
-    room.directory.mkdir()
-    yield room
-    for pid in room.processes():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def test_the_demo_locates_and_leaves_nothing(bundle: Bundle, photos: Path, located: Ran, room: Room) -> None:
-    ran = geofix("demo", photos, "--bundle", bundle.directory, variables=room.variables)
-    assert ran.code == 0, ran.err
-    for record in located.records:
-        row = ran.row(record["file"])
-        assert record["place"] in row
-        assert f"{record['distance_km']:,.0f} km" in row
-    assert re.search(r"gateway +127\.0\.0\.1:\d+  ready after", ran.err)
-    assert "ready after" not in ran.out
-    assert room.processes() == []
-    assert list(room.directory.iterdir()) == []
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_demo_that_is_stopped_leaves_nothing(
-    bundle: Bundle, photos: Path, room: Room, tmp_path: Path, number: signal.Signals, code: int
-) -> None:
-    said = tmp_path / "said"
-    with said.open("w") as out:
-        process = subprocess.Popen(
-            [GEOFIX, "demo", photos, "--bundle", bundle.directory],
-            env=clean_environment() | room.variables,
-            stdout=out,
-            stderr=out,
-        )
-    wait_until(lambda: "ready after" in said.read_text() or process.poll() is not None, SECONDS, said.read_text)
-    assert len(room.processes()) > 3
-    process.send_signal(number)
-    assert process.wait(SECONDS) == code
-    assert "Traceback" not in said.read_text()
-    assert room.processes() == []
-    assert list(room.directory.iterdir()) == []
-
-
-def test_a_demo_of_a_broken_bundle_says_what_to_do(bundle: Bundle, photos: Path, room: Room, tmp_path: Path) -> None:
-    broken = Path(shutil.copytree(bundle.directory, tmp_path / "broken"))
-    with (broken / GALLERY).open("ab") as file:
-        file.write(b"\0")
-    ran = geofix("demo", photos, "--bundle", broken, variables=room.variables)
-    assert (ran.code, ran.out) == (1, "")
-    assert f"bundle {broken}: {GALLERY}" in ran.err
-    assert "copy the bundle again" in ran.err
-    none = geofix("demo", photos, variables={**room.variables, "GEOFIX_BUNDLE": str(photos)})
-    assert (none.code, none.out) == (1, "")
-    assert "name a bundle's directory" in none.err
-    assert room.processes() == []
-
-
-def test_a_demo_without_images_is_usage(bundle: Bundle, tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("no image")
-    for samples in (tmp_path, tmp_path / "none"):
-        ran = geofix("demo", samples, "--bundle", bundle.directory, variables={"COLUMNS": "1000"})
-        assert (ran.code, ran.out) == (2, "")
-        assert f"no JPEG, PNG or WebP image in {samples}" in ran.err
