@@ -12,7 +12,7 @@ TORCH := torch==2.13.0
 BUNDLE ?= bundles/orbit
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format protos load clean setup setup-test
+.PHONY: help demo up test check format protos load clean setup setup-test image compose-test sbom k8s-check lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,40 @@ protos: setup-test ## generate shared/geofix/v1 from proto/
 
 load: setup ## load the platform on this machine: images a second and latency (LOAD="--rate 50" and so on; about a minute)
 	@$(BIN)/python benchmarks/load.py $(LOAD)
+
+SERVICES := classifier embedder retrieval gateway web
+IMAGE_TAG ?= 0.1.0
+DOCKER ?= docker
+# Certificates for package indexes behind a proxy with a CA of its own: make image CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
+CA_BUNDLE ?=
+BUILD = DOCKER_BUILDKIT=1 $(DOCKER) build $(if $(CA_BUNDLE),--secret id=ca$(comma)src=$(CA_BUNDLE)) --build-arg VERSION=$(IMAGE_TAG) \
+	--build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ)
+comma := ,
+
+image: ## build the images of all services and of the bundle, and print their sizes (needs Docker)
+	@for service in $(SERVICES); do $(BUILD) --build-arg SERVICE=$$service --tag geofix/$$service:$(IMAGE_TAG) . || exit 1; done
+	@$(BUILD) --target bundle --build-arg BUNDLE=$(BUNDLE) --tag geofix/bundle:$(notdir $(BUNDLE)) .
+	@sh tools/image_sizes.sh $(IMAGE_TAG) $(SERVICES)
+
+compose-test: setup ## build and run docker-compose.yml: locate, kill, roll, stop (needs Docker with Compose; about 5 minutes)
+	@$(BIN)/python tools/compose_test.py
+
+sbom: setup ## write a CycloneDX bill of materials for each image's requirements into dist/
+	@test -x build/sbom/bin/cyclonedx-py || { $(PYTHON) -m venv build/sbom && build/sbom/bin/pip install -q cyclonedx-bom==7.2.1; }
+	@mkdir -p dist && for list in requirements/*-*pu.txt; do \
+		build/sbom/bin/cyclonedx-py requirements $$list --of JSON -o dist/sbom-$$(basename $$list .txt).json; done; ls -l dist/sbom-*
+
+k8s-check: setup-test ## build every overlay with every component, check schemas, settings and policies
+	@$(BIN)/python -m pytest -q tests/contract
+	@test -x build/checkov/bin/checkov || { $(PYTHON) -m venv build/checkov && build/checkov/bin/pip install -q checkov==3.2.500; }
+	@mkdir -p build/rendered && for overlay in dev prod; do $(BIN)/kubectl kustomize k8s/overlays/$$overlay > build/rendered/$$overlay.yaml; done
+	@build/checkov/bin/checkov --skip-download --quiet --compact --config-file k8s/checkov.yaml --directory build/rendered
+
+lock: ## resolve what images install (requirements/, with hashes), from pyproject.toml and constraints.txt
+	@test -x build/lock/bin/pip-compile || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install -q pip-tools==7.6.2; }
+	@build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
+		$(foreach extra,$(SERVICES) lite cpu gpu metrics otel,--extra $(extra)) --constraint constraints.txt --output-file requirements/lock.txt pyproject.toml
+	@$(PYTHON) tools/make_requirements.py
 
 clean: ## remove what was built and installed here
 	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
