@@ -41,6 +41,10 @@ format: setup-test ## format the code and the protos
 protos: setup-test ## generate shared/geofix/v1 from proto/
 	@$(BIN)/python tools/make_protos.py shared
 
+.PHONY: bench-cache
+bench-cache: setup ## what a cached answer costs, against the same server answering a constant (2 minutes)
+	@$(BIN)/python benchmarks/cache.py
+
 load: setup ## load the platform on this machine: images a second and latency (LOAD="--rate 50" and so on; about a minute)
 	@$(BIN)/python benchmarks/load.py $(LOAD)
 

@@ -35,6 +35,7 @@ class Breaker:
         self._failures = 0
         self._pause_s = pause_s
         self._probe_at = 0.0
+        self._failed_at = float("-inf")
 
     @property
     def is_open(self) -> bool:
@@ -55,8 +56,16 @@ class Breaker:
         self._failures = 0
         self._pause_s = self._first_s
 
-    def failed(self) -> None:
-        """A call failed: count it; the one that opens, and a probe, start a pause."""
+    def failed(self, begun: float | None = None) -> None:
+        """A call failed: count it; the one that opens, and a probe, start a pause.
+
+        Args:
+            begun: when the call began, on the clock (`time.monotonic`). It counts only if that was after the last failure:
+                calls that one hiccup makes fail together are one failure in a row.
+        """
+        if begun is not None and begun < self._failed_at:
+            return
+        self._failed_at = self._clock()
         was_open = self.is_open
         self._failures += 1
         if was_open:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import time
 
 import zstandard
 from redis.exceptions import RedisError
@@ -86,18 +87,16 @@ class AnswerCache:
     async def _call(self, *command: str | bytes | int) -> object:
         if not self._breaker.allows():
             return None
+        begun = time.monotonic()
         try:
             reply: object = await self._link.call(*command)
         except (RedisError, OSError) as error:  # TimeoutError among them
             was_open = self._breaker.is_open
-            self._breaker.failed()
+            self._breaker.failed(begun)
             if self._breaker.is_open:
                 await self._link.reset()
-                log.log(
-                    logging.DEBUG if was_open else logging.WARNING,
-                    "Redis does not answer (%s); going on without the cache",
-                    type(error).__name__,
-                )
+            if self._breaker.is_open and not was_open:
+                log.warning("Redis does not answer (%s); going on without the cache", type(error).__name__)
             return None
         self._breaker.succeeded()
         return reply

@@ -19,6 +19,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from geofix.errors import ConfigurationError
 
+TURNS = 4
+"""Turns of the event loop that a call gets beyond its time-out: a reply that has come takes three to be handed out, and on a busy
+loop they may take longer than the time-out itself, which is for Redis and not for us."""
 CONNECT_S = 1.0
 """Time to connect, greeting included. Callers do not wait for it: to them Redis is away until it is done."""
 
@@ -48,11 +51,11 @@ class RedisLink:
             OSError: it cannot be reached.
             TimeoutError: it did not reply in time. The connection is kept: a late reply is dropped.
         """
-        async with asyncio.timeout(self._timeout_s):
-            session = self._session
-            if session is None or session.ended:
+        session = self._session
+        if session is None or session.ended:
+            async with asyncio.timeout(self._timeout_s):
                 session = await self._connected()
-            return await session.call(command)
+        return await session.call(command, self._timeout_s)
 
     async def reset(self) -> None:
         """Give up the connection, for it may be one that nobody answers; the next call makes a new one."""
@@ -96,14 +99,36 @@ class _Session:
         self.ended = False
         self._connection = connection
         self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._sending = 0
         self._reading = asyncio.create_task(self._read())
 
-    async def call(self, command: tuple[str | bytes | int, ...]) -> Any:
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    async def call(self, command: tuple[str | bytes | int, ...], timeout_s: float) -> Any:
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
         self._waiting.append(reply)
-        # It writes before it first waits, so commands go out in the order of `_waiting`.
-        await self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
-        return await reply
+        timer = loop.call_later(timeout_s, self._expire, reply, TURNS)
+        try:
+            # It writes before it first waits, so commands go out in the order of `_waiting`.
+            self._sending += 1
+            try:
+                await self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
+            finally:
+                self._sending -= 1
+            return await reply
+        finally:
+            timer.cancel()
+            reply.cancel()
+
+    def _expire(self, reply: asyncio.Future[Any], turns: int) -> None:
+        if reply.done():
+            return
+        if turns:
+            asyncio.get_running_loop().call_soon(self._expire, reply, turns - 1)
+            return
+        reply.set_exception(TimeoutError("no reply in time"))
+        reply.exception()  # seen: the caller may still be sending
+        if self._sending:
+            self._reading.cancel()  # Redis takes nothing any more: who waits to send must not wait for ever
 
     async def close(self) -> None:
         self._reading.cancel()

@@ -84,3 +84,17 @@ def test_pauses_differ_by_up_to_a_fifth() -> None:
     assert not made.allows()
     clock.now += 0.02
     assert made.allows()
+
+
+def test_calls_that_fail_together_are_one_failure() -> None:
+    clock = Clock()
+    made = breaker(clock)
+    for _ in range(2):
+        begun = clock.now
+        clock.now += 1
+        for _ in range(16):
+            made.failed(begun)
+        assert not made.is_open
+        clock.now += 1
+    made.failed(clock.now)
+    assert made.is_open
