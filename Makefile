@@ -41,7 +41,10 @@ format: setup-test ## format the code and the protos
 protos: setup-test ## generate shared/geofix/v1 from proto/
 	@$(BIN)/python tools/make_protos.py shared
 
-.PHONY: bench-cache
+.PHONY: bench-batch bench-cache
+bench-batch: setup ## a batch as one call of the classifier, or as a call an image (half a minute)
+	@$(BIN)/python benchmarks/batch.py
+
 bench-cache: setup ## what a cached answer costs, against the same server answering a constant (2 minutes)
 	@$(BIN)/python benchmarks/cache.py
 
