@@ -87,6 +87,9 @@ def test_copies_carry_the_position_and_photos_are_never_touched(server: str, tmp
         (["--json", "--csv", "a.jpg"], "exclude each other"),
         (["http://127.0.0.1/a.jpg"], "--allow-url"),
         (["-", "-"], "one standard input"),
+        (["--country", "NO", "--area", "1,2,3", "a.jpg"], "exclude each other"),
+        (["--area", "1,2", "a.jpg"], "neither lat,lon,km nor"),
+        (["--area", "1,2,0", "a.jpg"], "a circle's radius"),
         (["--map", "absent/map.html", "a.jpg"], "existing folder"),
         (["--ca", "absent.pem", "a.jpg"], "cannot be read"),
         (["--cert", "cert.pem", "a.jpg"], "go together"),
@@ -96,6 +99,17 @@ def test_wrong_usage_is_said_before_any_work(words: list[str], problem: str, tmp
     ran = geofix("locate", *words, cwd=tmp_path, variables={"COLUMNS": "1000"})
     assert (ran.code, ran.out) == (2, "")
     assert problem in ran.err
+
+
+def test_an_area_holds_the_answer(server: str, photos: Path, located: Ran) -> None:
+    far = located.records[0]
+    ran = geofix("locate", "--json", "--area", "-33,151,1500", "--server", server, photos / "alps.png")
+    (record,) = ran.records
+    if ran.code == 0:
+        assert float(haversine_km(record["lat"], record["lon"], -33, 151)) <= 1500
+        assert (record["lat"], record["lon"]) != (far["lat"], far["lon"])
+    else:
+        assert record["reason"] == "SEARCH_AREA_EMPTY"
 
 
 def test_a_url_of_this_network_is_an_error_of_that_photo(server: str, photos: Path) -> None:

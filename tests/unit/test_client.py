@@ -16,6 +16,7 @@ from google.rpc import status_pb2
 from google.type.latlng_pb2 import LatLng
 from grpc_status import rpc_status
 
+from geofix.area import Box, Circle
 from geofix.client import Alternative, AsyncClient, Cell, Client, LocateOptions, Location, Neighbor, RetryPolicy, Timing
 from geofix.client.reading import read_info, read_location
 from geofix.client.requests import batch_error
@@ -101,6 +102,28 @@ def test_a_strategy_of_no_such_name_says_which_there_are() -> None:
 def test_what_the_contract_cannot_carry_is_refused_before_it_is_sent(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="out of its range"):
         LocateOptions(**wrong).message()
+
+
+@pytest.mark.parametrize(
+    ("area", "message"),
+    [
+        ("no", types_pb2.SearchArea(country="NO")),
+        (
+            Circle(1, 2, 3000),
+            types_pb2.SearchArea(circle=types_pb2.Circle(center=LatLng(latitude=1, longitude=2), radius_m=3000)),
+        ),
+        (
+            Box(-1, 170, 1, -170),
+            types_pb2.SearchArea(
+                box=types_pb2.Box(
+                    southwest=LatLng(latitude=-1, longitude=170), northeast=LatLng(latitude=1, longitude=-170)
+                )
+            ),
+        ),
+    ],
+)
+def test_an_area_travels(area: Circle | Box | str, message: types_pb2.SearchArea) -> None:
+    assert LocateOptions(area=area).message().search_area == message
 
 
 # Answers

@@ -25,12 +25,14 @@ from geofix.cli.connect import (
 )
 
 if TYPE_CHECKING:
+    from geofix.area import Box, Circle
     from geofix.cli.answers import Answered
     from geofix.cli.inputs import Input
     from geofix.cli.output import Truth
     from geofix.client import Location
 
 _OUT = "Output"
+_SEARCH = "Search"
 
 
 class Form(StrEnum):
@@ -80,6 +82,28 @@ def locate(
             "--top", min=0, max=100, metavar="N", help="Show the N best alternatives too.", rich_help_panel=_OUT
         ),
     ] = 0,
+    country: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE", help="Only places in this country (ISO 3166-1, such as NO).", rich_help_panel=_SEARCH
+        ),
+    ] = None,
+    area: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AREA",
+            help="Only places in a circle, lat,lon,km, or in a box, south,west,north,east.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    allow_degraded: Annotated[
+        bool,
+        typer.Option(
+            "--allow-degraded",
+            help="Accept the cell's mean where the gallery cannot be searched.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = False,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders of folders.")] = False,
     allow_url: Annotated[bool, typer.Option("--allow-url", help="Fetch photos named by http or https URL.")] = False,
     allow_private_url: Annotated[
@@ -105,7 +129,13 @@ def locate(
     form = _form(as_json, as_geojson, as_csv)
     inputs = _inputs(photos, recursive, allow_url, allow_private_url, timeout_s)
     _check_outputs(map_file, exif_dir, inputs)
-    options = LocateOptions(max_alternatives=top, max_cells=0, max_neighbors=0)
+    options = LocateOptions(
+        max_alternatives=top,
+        max_cells=0,
+        max_neighbors=0,
+        allow_degraded=allow_degraded,
+        area=_area(country, area),
+    )
     with open_client(server, timeout_s, use_tls, ca, cert, key, token_file) as client:
         shown = locate_and_show("locate", inputs, partial(client.locate, options=options), form=form, top=top)
     good = shown.write_map(map_file) if map_file else True
@@ -177,6 +207,25 @@ def _form(as_json: bool, as_geojson: bool, as_csv: bool) -> Form:
     if len(chosen) > 1:
         raise typer.BadParameter(f"--{chosen[0]} and --{chosen[1]} exclude each other")
     return chosen[0] if chosen else Form.TABLE
+
+
+def _area(country: str | None, area: str | None) -> Circle | Box | str | None:
+    from geofix.area import Circle, lon_box
+
+    if country is not None and area is not None:
+        raise typer.BadParameter("--country and --area exclude each other")
+    if area is None:
+        return country
+    try:
+        numbers = [float(word) for word in area.split(",")]
+        if len(numbers) == 3:
+            return Circle(numbers[0], numbers[1], 1000 * numbers[2])
+        south, west, north, east = numbers
+        return lon_box(south, west, north, east)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{area!r} is neither lat,lon,km nor south,west,north,east: {error}", param_hint="--area"
+        ) from error
 
 
 def _inputs(photos: list[str], recursive: bool, allow_url: bool, private: bool, timeout_s: float) -> list[Input]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
+from google.type.latlng_pb2 import LatLng
 
 from geofix.errors import GeofixError, InvalidInput, Reason, Unavailable
 from geofix.v1 import geolocation_service_pb2 as pb
 from geofix.v1 import types_pb2
 from geofix.wire import error_from_rpc, error_from_status
+
+if TYPE_CHECKING:
+    from geofix.area import Box, Circle
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
@@ -26,6 +31,7 @@ class LocateOptions:
         max_cells: most cells to return, 0 to 64.
         max_neighbors: most neighbours to return, 0 to 1000.
         bypass_cache: compute the answer even where it is cached, and do not cache it.
+        area: where the image is known to be from: a `geofix.area.Circle` or `Box`, or a country's two letters (ISO 3166-1).
         allow_degraded: where nothing can be searched, accept the cell's mean (`Location.degraded`) in place of an error.
     """
 
@@ -36,6 +42,7 @@ class LocateOptions:
     max_neighbors: int | None = None
     bypass_cache: bool = False
     allow_degraded: bool = False
+    area: Circle | Box | str | None = None
 
     def message(self) -> pb.LocateOptions:
         """The contract's message.
@@ -58,9 +65,26 @@ class LocateOptions:
                 max_alternatives=self.max_alternatives,
                 bypass_cache=self.bypass_cache,
                 allow_degraded=self.allow_degraded,
+                search_area=_area_message(self.area),
             )
         except (ValueError, TypeError) as error:
             raise InvalidInput(f"an option is out of its range: {error}", Reason.OPTION_INVALID) from error
+
+
+def _area_message(area: Circle | Box | str | None) -> types_pb2.SearchArea | None:
+    if area is None:
+        return None
+    if isinstance(area, str):
+        return types_pb2.SearchArea(country=area.upper())
+    if hasattr(area, "radius_m"):
+        center = LatLng(latitude=area.lat, longitude=area.lon)
+        return types_pb2.SearchArea(circle=types_pb2.Circle(center=center, radius_m=area.radius_m))
+    return types_pb2.SearchArea(
+        box=types_pb2.Box(
+            southwest=LatLng(latitude=area.south, longitude=area.west),
+            northeast=LatLng(latitude=area.north, longitude=area.east),
+        )
+    )
 
 
 def locate_request(source: types_pb2.ImageSource, options: LocateOptions) -> pb.LocateRequest:
