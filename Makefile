@@ -12,7 +12,7 @@ TORCH := torch==2.13.0
 BUNDLE ?= bundles/orbit
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format protos load clean setup setup-test image compose-test sbom k8s-check lock
+.PHONY: help demo up test check format protos load clean setup setup-test image compose-test sbom k8s-check lock docs docs-serve
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-12s %s\n", $$1, $$2}'
@@ -84,6 +84,13 @@ lock: ## resolve what images install (requirements/, with hashes), from pyprojec
 	@build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
 		$(foreach extra,$(SERVICES) lite cpu gpu metrics otel,--extra $(extra)) --constraint constraints.txt --output-file requirements/lock.txt pyproject.toml
 	@$(PYTHON) tools/make_requirements.py
+
+docs: setup-test ## build the site into build/site, its generated pages first; no network is needed
+	@$(BIN)/python tools/make_reference.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+docs-serve: setup-test ## show the site at http://127.0.0.1:8000 while you write
+	@$(BIN)/python -m mkdocs serve
 
 clean: ## remove what was built and installed here
 	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

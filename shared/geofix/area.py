@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import s2cell
 from numpy.typing import ArrayLike, NDArray
 
-from geofix.cells import Cells
 from geofix.geo import EARTH_RADIUS_KM, FloatArray, distance_km, latlon_to_xyz, xyz_to_latlon
+
+if TYPE_CHECKING:
+    from geofix.cells import Cells
 
 Mask = NDArray[np.bool_]
 
@@ -182,6 +184,8 @@ def may_overlap(cells: Cells, area: Area) -> Mask:
     A cell's places are those of its S2 cells and, where the partition dropped an S2 cell, places around its component's mean, of
     which those within 3 spreads are considered. Otherwise a cell that is left out has no place in the area.
     """
+    import s2cell  # the client makes areas too, and has no need of it
+
     ids = [(cell, s2cell.token_to_cell_id(token)) for cell, tokens in enumerate(cells.s2_tokens) for token in tokens]
     owner = np.array([cell for cell, _ in ids], np.int64)
     centre = [s2cell.cell_id_to_lat_lon(s2_id) for _, s2_id in ids]

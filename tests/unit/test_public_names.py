@@ -34,6 +34,21 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         _ = geofix.Clients
 
 
+def test_the_base_install_is_enough_for_answers_maps_and_areas() -> None:
+    """Without the modules that only extras bring."""
+    code = (
+        "import sys; lacking = ['PIL', 's2cell', 'pyarrow', 'sklearn', 'onnxruntime', 'pymilvus', 'redis'];"
+        "sys.modules.update(dict.fromkeys(lacking));"
+        "from geofix import LocateOptions, Location; from geofix.area import Circle;"
+        "LocateOptions(area=Circle(1, 2, 3)).message();"
+        "place = Location(1, 2, True, 'cell_search', 'posterior', {0.9: 1000.0});"
+        "assert '<svg' in place._repr_html_() and place.geojson();"
+        "from geofix.client.sources import image_source; image_source(bytes(600_000), True);"
+        "import geofix.cli.app, geofix.cli.mapfile, geofix.cli.records, geofix.cli.table"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
 def test_importing_geofix_imports_neither_grpc_nor_numpy_nor_pillow() -> None:
     code = (
         "import sys, geofix; heavy = {'grpc', 'numpy', 'PIL'}; assert not heavy & set(sys.modules);"

@@ -210,7 +210,7 @@ def _form(as_json: bool, as_geojson: bool, as_csv: bool) -> Form:
 
 
 def _area(country: str | None, area: str | None) -> Circle | Box | str | None:
-    from geofix.area import Circle, lon_box
+    from geofix.area import Box, Circle
 
     if country is not None and area is not None:
         raise typer.BadParameter("--country and --area exclude each other")
@@ -221,7 +221,7 @@ def _area(country: str | None, area: str | None) -> Circle | Box | str | None:
         if len(numbers) == 3:
             return Circle(numbers[0], numbers[1], 1000 * numbers[2])
         south, west, north, east = numbers
-        return lon_box(south, west, north, east)
+        return Box(south, west, north, east)
     except ValueError as error:
         raise typer.BadParameter(
             f"{area!r} is neither lat,lon,km nor south,west,north,east: {error}", param_hint="--area"

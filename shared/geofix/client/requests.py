@@ -76,7 +76,9 @@ def _area_message(area: Circle | Box | str | None) -> types_pb2.SearchArea | Non
         return None
     if isinstance(area, str):
         return types_pb2.SearchArea(country=area.upper())
-    if hasattr(area, "radius_m"):
+    from geofix.area import Circle
+
+    if isinstance(area, Circle):
         center = LatLng(latitude=area.lat, longitude=area.lon)
         return types_pb2.SearchArea(circle=types_pb2.Circle(center=center, radius_m=area.radius_m))
     return types_pb2.SearchArea(
