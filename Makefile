@@ -38,8 +38,9 @@ format: setup-test ## format the code and the protos
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/buf format -w proto
 
-protos: setup-test ## generate shared/geofix/v1 from proto/
+protos: setup-test ## generate shared/geofix/v1 and docs/api.md from proto/
 	@$(BIN)/python tools/make_protos.py shared
+	@$(BIN)/python tools/make_reference.py
 
 .PHONY: bench-batch bench-cache
 bench-batch: setup ## a batch as one call of the classifier, or as a call an image (half a minute)
