@@ -93,6 +93,9 @@ class LocationOut(BaseModel):
     cells: list[CellOut]
     neighbors: list[NeighborOut]
     neighbors_used: int
+    degraded: bool = Field(description="whether the search was left out because a service did not answer")
+    degraded_reason: str = Field(description="the name of the ErrorReason; empty if it is not degraded")
+    degraded_message: str
     model_version: str
     gallery_version: str
     cached: bool
@@ -146,7 +149,8 @@ class State(BaseModel):
     status: Literal["ok", "ready"]
 
 
-Thumbnail = Callable[[Neighbor], str | None]
+Thumbnail = Callable[[str, Neighbor], str | None]
+"""From a gallery version and a neighbour to the path of a small picture of it."""
 
 
 def location_out(found: Location, thumbnail: Thumbnail, outlines: bool) -> LocationOut:
@@ -188,12 +192,15 @@ def location_out(found: Location, thumbnail: Thumbnail, outlines: bool) -> Locat
                 alternative=n.alternative,
                 cell_id=n.cell_id,
                 picture=n.picture,
-                thumbnail=thumbnail(n),
+                thumbnail=thumbnail(found.gallery_version, n),
                 attribution=n.attribution,
             )
             for n in found.neighbors
         ],
         neighbors_used=found.neighbors_used,
+        degraded=found.degraded,
+        degraded_reason=found.degraded_reason,
+        degraded_message=found.degraded_message,
         model_version=found.model_version,
         gallery_version=found.gallery_version,
         cached=found.cached,

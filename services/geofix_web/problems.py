@@ -75,6 +75,12 @@ def respond(error: GeofixError) -> Response:
     return JSONResponse(problem.model_dump(), problem.status, headers, MEDIA_TYPE)
 
 
+def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of these statuses."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {code: {"description": "a problem document", "content": content} for code in codes}
+
+
 async def on_known(_: Request, error: Exception) -> Response:
     """Handler of our own errors."""
     assert isinstance(error, GeofixError)

@@ -14,6 +14,9 @@ class WebSettings(Settings):
 
     listen: str = Field(pattern=r"^.+:\d{1,5}$", description="host:port to serve HTTP on, such as 127.0.0.1:8080")
     gateway_addr: str = Field(min_length=1, description="host:port of the gateway, or dns:///name:port")
+    thumbnails_addr: str = Field(
+        "", description="host:port of retrieval, asked for thumbnails of gallery images; empty: not asked"
+    )
     max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, description="most bytes of one image")
     max_message_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="most bytes of one batch")
     max_batch: int = Field(32, ge=1, le=1024, description="most images of one batch")

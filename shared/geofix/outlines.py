@@ -43,7 +43,7 @@ def rings(s2_token: str) -> tuple[Ring, ...]:
     try:
         s2_id = s2cell.token_to_cell_id(s2_token)
         level = s2cell.cell_id_to_level(s2_id)
-    except (s2cell.InvalidToken, s2cell.InvalidCellID) as error:
+    except (ValueError, s2cell.InvalidToken, s2cell.InvalidCellID) as error:
         raise ValueError(f"{s2_token!r} is not the token of an S2 cell") from error
     lat, lon = xyz_to_latlon(_boundary(s2_id, level))
     return tuple(cut_at_antimeridian(np.append(lat, lat[0]), np.append(lon, lon[0])))

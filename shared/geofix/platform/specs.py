@@ -138,6 +138,7 @@ def _web(address: str, gateway: str, common: Mapping[str, str]) -> Spec:
         **common,
         "GEOFIX_LISTEN": address,
         "GEOFIX_GATEWAY_ADDR": gateway,
+        "GEOFIX_THUMBNAILS_ADDR": common["GEOFIX_RETRIEVAL_ADDR"],
     }
     command = (*_PYTHON, "geofix_web")
     return Spec(WEB, command, environment, address, http_path="/healthz", without="there is no page")

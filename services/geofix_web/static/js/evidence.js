@@ -23,35 +23,35 @@ export function alternativesBlock(answer) {
 export function evidenceBlock({ answer }) {
   if (!answer.neighbors.length) return null;
   const truth = shownTruth();
-  const groups = new Map();
-  answer.neighbors.forEach((neighbor, index) => {
-    const key = neighbor.alternative >= 0 && neighbor.alternative < answer.alternatives.length ? neighbor.alternative : -1;
-    groups.set(key, [...(groups.get(key) ?? []), [neighbor, index]]);
-  });
-  const keys = [...groups.keys()].sort((a, b) => (a < 0) - (b < 0) || a - b);
+  const order = answer.neighbors.map((_, index) => index).sort((a, b) => cluster(answer, a) - cluster(answer, b) || a - b);
   return h("section", { class: "block evidence", id: "evidence" },
     h("header", {}, h("h2", {}, "The images that speak for it"),
       h("button", { class: "copy", type: "button", onclick: () => frame(true) }, "Show all on the map")),
-    keys.flatMap((key) => [
-      h("h3", {}, key < 0 ? "Elsewhere" : `${key + 1} · ${answer.alternatives[key].place}`),
-      h("ul", {}, groups.get(key).map(([neighbor, index]) => h("li", {}, tile(neighbor, index, answer, truth)))),
-    ]),
+    h("ul", {}, order.map((index) => h("li", {}, tile(answer.neighbors[index], index, answer, truth)))),
     h("div", { class: "about", id: "about" }, hint(truth)));
+}
+
+/** Position of a neighbour's cluster among the places that are numbered; beyond them where it is in none of these. */
+function cluster(answer, index) {
+  const { alternative } = answer.neighbors[index];
+  const shown = alternativesShown(answer).length;
+  return alternative >= 0 && alternative < shown ? alternative : shown;
 }
 
 const hint = (truth) => `Distances are to the ${truth ? "truth" : "estimate"}. Point at an image, or walk through them with Tab, to find it on the map.`;
 
 function tile(neighbor, index, answer, truth) {
   const away = truth ? distanceKm(neighbor, truth) : neighbor.distance_m / 1000;
+  const rank = cluster(answer, index);
   const label = `Similar image ${index + 1}: ${neighbor.place}, ${km(away)} from the ${truth ? "truth" : "estimate"}`;
   const picture = neighbor.thumbnail
     ? h("img", { src: neighbor.thumbnail, alt: "", loading: "lazy", width: 96, height: 96 })
-    : h("span", { class: "words" }, neighbor.place);
+    : h("span", { class: "words" }, neighbor.place, h("br"), neighbor.attribution);
   return h("button", {
     type: "button", "data-index": index, "aria-label": label, style: { "--of": neighborColour(neighbor, answer.neighbors, truth) },
     onmouseenter: () => light(index), onmouseleave: () => light(null), onfocus: () => light(index), onblur: () => light(null),
     onclick: () => goTo(neighbor),
-  }, picture, h("span", { class: "away", "aria-hidden": "true" }, km(away)));
+  }, picture, rank < alternativesShown(answer).length && h("b", { "aria-hidden": "true" }, String(rank + 1)), h("span", { class: "away", "aria-hidden": "true" }, km(away)));
 }
 
 /** Marks the thumbnail that is pointed at, and says what it is. */

@@ -59,6 +59,7 @@ function answered(item) {
   const { answer } = item;
   return [
     answer.localizable ? sure(answer) : unsure(answer),
+    answer.degraded && h("p", { class: "note", id: "degraded" }, `Answered without a search: ${answer.degraded_message}.`),
     item.notice && h("p", { class: "note", id: "notice" }, item.notice),
     exifNote(item),
     truthBlock(item),

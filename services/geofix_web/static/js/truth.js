@@ -15,7 +15,8 @@ export function truthBlock(item) {
     ? state.comparing ? `Taken at ${coordinates(known)}: the estimate is off by ${km(offBy(item))}.` : "It is known for this image."
     : "Do you know where it was taken?";
   return h("section", { class: "block truth" },
-    h("header", {}, h("h2", {}, "The true place"), h("p", { class: "small" }, words)),
+    h("header", {}, h("h2", {}, "The true place")),
+    h("p", { class: "small", id: "truth-words" }, words),
     h("div", { class: "row" }, toggle, click, forget),
     !known && typed());
 }
