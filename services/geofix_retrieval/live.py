@@ -9,6 +9,7 @@ import numpy as np
 
 from geofix.bundle import Bundle
 from geofix.errors import ConfigurationError, GeofixError, MismatchError, NotFound, Reason, Unavailable
+from geofix.gallery.contents import Contents
 from geofix.gallery.layout import GalleryInfo, State
 from geofix.gallery.search import Gallery
 from geofix.gallery.store import Store
@@ -121,7 +122,8 @@ class LiveGallery:
             raise Unavailable(
                 f"{name} is {info.state}: it can be searched when it is verified", Reason.GALLERY_UNAVAILABLE
             )
-        store.load(name)
+        for collection in Contents(store, info).collections:
+            store.load(collection)
         counted = store.count(name)
         if counted != info.images:
             raise Unavailable(

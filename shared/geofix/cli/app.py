@@ -9,6 +9,7 @@ from geofix.cli.bench import bench
 from geofix.cli.demo import demo
 from geofix.cli.doctor import doctor
 from geofix.cli.evaluate import evaluate
+from geofix.cli.gallery import app as gallery
 from geofix.cli.locate import locate
 from geofix.cli.up import up
 
@@ -45,6 +46,7 @@ app.command(
     )
 )(evaluate)
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(gallery)
 app.command(epilog=_examples("geofix doctor", "geofix doctor --server gateway.example.org:443 --tls --json"))(doctor)
 app.command(epilog=_examples("geofix bench samples", "geofix bench --concurrency 16 --seconds 30 samples"))(bench)
 

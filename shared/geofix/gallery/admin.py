@@ -97,7 +97,7 @@ class DirectAdmin(GalleryVersions):
 
     def search(self, version: str, queries: Sequence[Query]) -> list[list[Hit]]:
         """The neighbours of each query."""
-        gallery = Gallery(self.store, self.get(version))
+        gallery = Gallery(self.store, self.contents(version).info)
         return [gallery.search(embedding, cells, k) for embedding, cells, k in queries]
 
     def close(self) -> None:

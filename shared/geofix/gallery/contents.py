@@ -49,6 +49,12 @@ class Contents:
         self.set_aside = info.name + SET_ASIDE
         self.thumbnails = info.name + THUMBNAILS
 
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """The collections that hold the version."""
+        beside = [self.set_aside] * (self.info.feature_dim > 0) + [self.thumbnails] * self.info.thumbnails
+        return (self.info.name, *beside)
+
     def find(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Those of some images (at most 1,000) that are in the version."""
         found = {}

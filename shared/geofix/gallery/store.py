@@ -67,8 +67,9 @@ class Store:
         self._lite: tuple[Any, Any] | None = None
         if not (create and self.embedded):
             check_uri(uri)
-        _quieten()
         from pymilvus import MilvusClient
+
+        _quieten()  # after the import, which sets levels of its own
 
         tls = {} if ca_file is None or self.embedded else {"secure": True, "server_pem_path": str(ca_file)}
         try:

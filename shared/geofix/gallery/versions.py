@@ -161,8 +161,12 @@ class GalleryVersions:
         return self.get(name)
 
     def contents(self, name: str) -> Contents:
-        """The rows of a version."""
-        return Contents(self.store, self.get(name))
+        """The rows of a version, brought into the memory of Milvus, which may have been started again."""
+        contents = Contents(self.store, self.get(name))
+        for collection in contents.collections:
+            if not self.store.is_loaded(collection):
+                self.store.load(collection)
+        return contents
 
     def writable(self, name: str) -> Contents:
         """The rows of a version that is being filled.
@@ -237,7 +241,7 @@ class GalleryVersions:
             raise _unfinished(name, "it is not verified: `geofix gallery verify` says what is missing")
         if not info.joined:
             info = self._join(info, self._checked(calibration) if info.state is State.VERIFIED else info.calibration)
-        elif Contents(self.store, info).count() != info.images:
+        elif self.contents(name).count() != info.images:
             raise _unfinished(name, "it has lost images since it was verified: build it again")
         live = self.live()
         if live != name:
@@ -256,7 +260,7 @@ class GalleryVersions:
         if not previous or live is None:
             raise NotFound("there is no version to go back to", Reason.GALLERY_NOT_FOUND)
         info = self.get(previous)
-        if Contents(self.store, info).count() != info.images:
+        if self.contents(previous).count() != info.images:
             raise _unfinished(previous, "it has lost images since it was live")
         self._set(previous, promoted=_now(), retired="")
         self._switch(previous, live)
@@ -355,7 +359,7 @@ class GalleryVersions:
         self.store.load(name)
 
     def _join(self, info: GalleryInfo, calibration: str) -> GalleryInfo:
-        contents = Contents(self.store, info)
+        contents = self.contents(info.name)
         if info.state is State.VERIFIED:
             if (contents.count(), contents.count(set_aside=True)) != (info.images, info.set_aside):
                 raise _unfinished(info.name, "it has lost images since it was verified: verify it again")

@@ -1,0 +1,136 @@
+"""How `geofix gallery` reaches a gallery, and what it embeds with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from geofix.bundle import Bundle
+    from geofix.gallery.admin import GalleryAdmin
+    from geofix.gallery.layout import GalleryInfo
+    from geofix.ingest.embed import Embeds
+
+BundleOption = Annotated[
+    Path | None,
+    typer.Option(help="Directory of the bundle; default $GEOFIX_BUNDLE, else bundles/orbit.", show_default=False),
+]
+AdminOption = Annotated[
+    str,
+    typer.Option(
+        "--admin",
+        envvar="GEOFIX_ADMIN_ADDR",
+        metavar="ADDR",
+        help="host:port of retrieval's admin listener; default: the `geofix up` that runs here.",
+    ),
+]
+DataDirOption = Annotated[
+    Path | None, typer.Option(help="Data directory of that `geofix up`; default $GEOFIX_DATA_DIR.", show_default=False)
+]
+ClassifierOption = Annotated[
+    str,
+    typer.Option(
+        "--classifier",
+        envvar="GEOFIX_CLASSIFIER_ADDR",
+        metavar="ADDR",
+        help="host:port of a running classifier to embed with, in place of this process.",
+    ),
+]
+EmbedderOption = Annotated[
+    str, typer.Option("--embedder", envvar="GEOFIX_EMBEDDER_ADDR", metavar="ADDR", help="The same of the embedder.")
+]
+
+
+def chosen_bundle(bundle: Path | None) -> Bundle:
+    """The bundle that is meant, its hashes checked.
+
+    Raises:
+        MismatchError: it is not whole.
+    """
+    from geofix.bundle import Bundle
+    from geofix.cli.up import DEFAULT_BUNDLE
+
+    return Bundle.load(bundle or Path(os.environ.get("GEOFIX_BUNDLE") or DEFAULT_BUNDLE))
+
+
+@contextlib.contextmanager
+def opened(bundle: Bundle, admin: str, data_dir: Path | None) -> Iterator[GalleryAdmin]:
+    """The gallery: through the admin listener that is named, in the Milvus of GEOFIX_MILVUS_URI, or that of `geofix up` here.
+
+    Where `geofix up` runs, its Milvus Lite is locked, so it is asked; where it does not, its directory is opened.
+
+    Raises:
+        Unavailable: it cannot be reached.
+    """
+    from geofix.gallery.admin import DirectAdmin
+    from geofix.gallery.remote import RemoteAdmin
+    from geofix.gallery.settings import MilvusSettings
+    from geofix.gallery.store import Store
+    from geofix.platform.directory import DataDirectory, default_data_dir, running_admin
+
+    data = data_dir or default_data_dir()
+    address = admin or ("" if os.environ.get("GEOFIX_MILVUS_URI") else running_admin(data))
+    access: GalleryAdmin
+    if address:
+        access = RemoteAdmin(address)
+    elif os.environ.get("GEOFIX_MILVUS_URI"):
+        access = DirectAdmin(MilvusSettings.from_environment().open_milvus(), bundle)
+    else:
+        milvus = DataDirectory(data).milvus(bundle)
+        milvus.parent.mkdir(parents=True, exist_ok=True)
+        access = DirectAdmin(Store(str(milvus), create=True), bundle)
+    try:
+        yield access
+    finally:
+        access.close()
+
+
+def version_named(admin: GalleryAdmin, bundle: Bundle, name: str) -> GalleryInfo:
+    """The version of that name or label, or with `live` the live one.
+
+    Raises:
+        NotFound: there is none. InvalidInput: there are several.
+        MismatchError: GALLERY_MISMATCH; it was built for another bundle.
+    """
+    from geofix.errors import MismatchError, NotFound, Reason
+
+    infos, live = admin.versions()
+    wanted = live if name == "live" else name
+    prefix = f"{bundle.gallery_alias}_{name}"
+    found = [i for i in infos if i.name in (wanted, prefix) or i.name[:-9] == prefix]
+    if not found:
+        raise NotFound(f"there is no gallery version {name}; `geofix gallery list` names those that there are")
+    if found[-1].model_version != bundle.version:
+        raise MismatchError(
+            f"the gallery {found[-1].name} was built for {found[-1].model_version}, this is {bundle.version}: name that "
+            "bundle with --bundle, or build a version for this one",
+            Reason.GALLERY_MISMATCH,
+            {"model_version": bundle.version, "gallery_model_version": found[-1].model_version},
+        )
+    return found[-1]
+
+
+def chosen_networks(bundle: Bundle, classifier: str, embedder: str) -> Embeds:
+    """Services where they are named, else the bundle's networks in this process.
+
+    Raises:
+        ConfigurationError: neither is to be had.
+    """
+    from geofix.errors import ConfigurationError
+    from geofix.ingest.embed import LocalNetworks, Services
+
+    if classifier and embedder:
+        return Services(bundle, classifier, embedder)
+    if find_spec("onnxruntime") is None:
+        raise ConfigurationError(
+            "there is no ONNX Runtime here: pip install 'geofix[gallery,cpu]', or name running services with --classifier and "
+            "--embedder"
+        )
+    providers = os.environ.get("GEOFIX_PROVIDERS") or "CPUExecutionProvider"
+    return LocalNetworks(bundle, tuple(providers.split(",")))
