@@ -52,10 +52,11 @@ def within(seconds: float) -> Deadline:
 
 @dataclass(frozen=True)
 class GalleryState:
-    """The live gallery: its version and the model that it was built with."""
+    """The live gallery: its version, the model that it was built with, and the JSON of its calibration (empty: none)."""
 
     version: str
     model_version: str
+    calibration: str
 
 
 class GrpcDownstream:
@@ -127,6 +128,7 @@ class GrpcDownstream:
             tuple(hit.id for hit in hits),
             tuple(hit.picture for hit in hits),
             tuple(hit.attribution for hit in hits),
+            tuple(dict(hit.fields) for hit in hits),
             {"database": response.search_ms},
         )
 
@@ -138,7 +140,7 @@ class GrpcDownstream:
         """
         request = retrieval_service_pb2.GetGalleryInfoRequest()
         response = await self._call("retrieval", self._retrieval.GetGalleryInfo, request, within(timeout_s))
-        return GalleryState(response.gallery_version, response.model_version)
+        return GalleryState(response.gallery_version, response.model_version, response.calibration)
 
     async def check(self, timeout_s: float) -> None:
         """Whether every service is ready, over this gateway's model.

@@ -10,9 +10,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from geofix.area import Area
 from geofix.bundle import Bundle
+from geofix.calibration import Calibration
 from geofix.decision import Decision, SearchPlan, Strategy, decide, plan
 from geofix.errors import DeadlineExceeded, GeofixError, InvalidInput, Unavailable
 from geofix.posterior import CellScores, Neighbors
@@ -72,6 +74,7 @@ class Found:
     ids: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
     attributions: tuple[str, ...] = ()
+    fields: tuple[Mapping[str, str], ...] = ()
     parts_ms: Mapping[str, float] = field(default_factory=dict)
 
     def only(self, ranks: NDArray[np.intp]) -> Found:
@@ -83,6 +86,7 @@ class Found:
             tuple(self.ids[rank] for rank in picked),
             tuple(self.pictures[rank] for rank in picked),
             tuple(self.attributions[rank] for rank in picked),
+            tuple(self.fields[rank] for rank in picked) if self.fields else (),
             self.parts_ms,
         )
 
@@ -130,11 +134,22 @@ class Locator:
         self._calibration = bundle.calibration
         self._downstream = downstream
         self._confinement = Confinement(bundle.cells, self._rule)
+        self._fitted = {bundle.gallery_version: bundle.calibration.radius}
+
+    def note_calibration(self, gallery_version: str, calibration: str) -> None:
+        """Take the radii that were fitted for a gallery version when it was promoted: the JSON of its calibration, or nothing."""
+        if gallery_version in self._fitted:
+            return
+        try:
+            found = Calibration.model_validate_json(calibration) if calibration else None
+        except ValidationError:
+            found = None  # another generation's: as good as none
+        usable = found is not None and found.rule == self._rule
+        self._fitted[gallery_version] = found.radius if found is not None and usable else None
 
     def is_calibrated(self, strategy: Strategy, gallery_version: str) -> bool:
         """Whether radii were fitted for this strategy over this gallery version."""
-        fitted = self._calibration.radius is not None
-        return fitted and strategy is Strategy.POSTERIOR and gallery_version == self.bundle.gallery_version
+        return strategy is Strategy.POSTERIOR and self._fitted.get(gallery_version) is not None
 
     async def locate(self, source: Source, options: Options, gallery_version: str, left: Deadline) -> Answer:
         """The answer over one gallery version.
@@ -174,11 +189,9 @@ class Locator:
         # Radii were fitted on searches of the whole Earth: a mean for want of one has none, nor has what an area confines.
         calibrated = degraded is None and area is None and self.is_calibrated(options.strategy, gallery_version)
         radii: list[tuple[float, float]] = []
-        if localizable and calibrated:
-            for probability in options.probabilities:
-                radius_km = self._calibration.radius_km(decision.signals, probability)
-                assert radius_km is not None
-                radii.append((probability, radius_km))
+        fit = self._fitted.get(gallery_version)
+        if localizable and calibrated and fit is not None:
+            radii = [(probability, fit.at(decision.signals, probability)) for probability in options.probabilities]
         used = gallery_version if search.k and degraded is None else ""
         return Answer(
             decision, scores, found, localizable, calibrated, tuple(radii), used, clock.milliseconds, degraded

@@ -129,6 +129,7 @@ def _neighbors(answer: Answer, count: int) -> list[pb.WeightedNeighbor]:
                 similarity=float(found.neighbors.similarity[rank]),
                 picture=found.pictures[rank],
                 attribution=found.attributions[rank],
+                fields=found.fields[rank] if found.fields else {},
             ),
             weight=float(decision.weights[rank]),
             alternative=cluster_of.get(rank, -1),

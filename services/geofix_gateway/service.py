@@ -170,5 +170,6 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
                 Reason.GALLERY_MISMATCH,
                 {"model_version": self._bundle.version, "gallery_model_version": state.model_version},
             )
+        self._locator.note_calibration(state.version, state.calibration)
         self._gallery_version = state.version
         self._gallery_seen = time.monotonic()
