@@ -13,7 +13,8 @@ import redis
 from milvus_lite.adapter.grpc.server import start_server_in_thread
 
 from geofix.bundle import Bundle
-from geofix.gallery.loader import load_bundle_gallery
+from geofix.gallery.admin import DirectAdmin
+from geofix.gallery.loader import fill_own
 from geofix.gallery.store import Store
 from geofix.platform.child import Child
 from geofix.platform.probe import Probe
@@ -84,7 +85,10 @@ def promote_a_copy(bundle: Bundle, uri: str) -> str:
         def gallery_version(self) -> str:
             return f"{self.gallery_alias}_ffffffffffffffff"
 
-    return load_bundle_gallery(Renamed(bundle.directory, bundle.manifest), uri).name
+    renamed = Renamed(bundle.directory, bundle.manifest)
+    with Store(uri) as store:
+        admin = DirectAdmin(store, renamed)
+        return admin.promote(fill_own(admin, renamed).name, "").name
 
 
 def drop(uri: str, collection: str) -> None:
