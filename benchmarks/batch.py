@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import statistics
 import time
 from pathlib import Path
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--pairs", type=int, default=7)
     given = parser.parse_args()
+    logging.disable(logging.WARNING)  # calls while it is loading are refused, which is no news here
     asyncio.run(measure(given.bundle, given.batch, given.pairs))
 
 
