@@ -7,9 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from geofix_gateway.locate import Deadline
+
 T = TypeVar("T")
-Deadline = Callable[[], float]
-"""Seconds that are left."""
 
 
 class _Flight(Generic[T]):

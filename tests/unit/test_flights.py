@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from geofix_gateway.flights import Deadline, Flights
+from geofix_gateway.flights import Flights
+from geofix_gateway.locate import Deadline
 
 
 def left(seconds: float = 10) -> Deadline:

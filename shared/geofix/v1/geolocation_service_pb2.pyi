@@ -249,7 +249,7 @@ class LocateResponse(_message.Message):
     gallery_version: _builtins.str
     """The gallery version that answered; empty if nothing was searched."""
     cached: _builtins.bool
-    """Whether the answer came from the cache; then the timing is the first answer's but for total_ms."""
+    """Whether the answer came from the cache; then the timing is the first answer's but for total_ms and cache_ms."""
     degraded: _builtins.bool
     """Whether the search was left out because a service did not answer; only where the options allow it. Such an answer has no radii."""
     degraded_reason: _error_reason_pb2.ErrorReason.ValueType
