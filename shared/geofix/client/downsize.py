@@ -1,7 +1,7 @@
 """Large pictures are made smaller before they are sent: the models read a few hundred pixels a side, not twelve million.
 
 It needs Pillow (`pip install 'geofix[client-images]'`). Without it, and for anything that it does not read, the original goes
-out unchanged, and the server says what is wrong with it. benchmarks/downsize.py measures that the answer stays the same.
+out unchanged, and the server says what is wrong with it. benchmarks/downsize.py measures how little the answer changes.
 """
 
 from __future__ import annotations

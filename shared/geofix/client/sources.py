@@ -32,7 +32,7 @@ def image_source(source: Source, downsize: bool) -> types_pb2.ImageSource:
     Args:
         source: the path of a JPEG, PNG or WebP file; the bytes of one; a PIL image; an array of uint8, shape (height, width),
             (height, width, 3) or (height, width, 4); or an array of floats, shape (d,): the backbone's feature.
-        downsize: whether large pictures are made smaller before they are sent; the answer stays the same.
+        downsize: whether large pictures are made smaller before they are sent.
 
     Raises:
         InvalidInput: it is none of these, it cannot be read, or it is larger than a message can carry.

@@ -45,7 +45,7 @@ class Client:
         token: a bearer token for every call, or a function that returns the one to use.
         plaintext_token: send it without TLS to another machine too, where something else keeps it secret (a mesh).
         retry: when failed calls are tried again.
-        downsize: make large pictures smaller before they are sent (needs Pillow; the answer stays the same).
+        downsize: make large pictures smaller before they are sent (needs Pillow; docs/client.md says what it changes).
 
     Raises:
         ConfigurationError: a certificate cannot be read, or a token would travel unprotected.
