@@ -75,9 +75,9 @@ class Backend:
 
 
 @contextlib.asynccontextmanager
-async def running_backend(directory: Path) -> AsyncIterator[Backend]:
+async def running_backend(directory: Path, gallery_rows: int = GALLERY_ROWS) -> AsyncIterator[Backend]:
     """Three services over one tiny bundle, a Milvus Lite directory and a Valkey."""
-    bundle = make_bundle(directory / "bundle", gallery_rows=GALLERY_ROWS, rule=RULE)
+    bundle = make_bundle(directory / "bundle", gallery_rows=gallery_rows, rule=RULE)
     load_bundle_gallery(bundle, str(directory / "milvus.db"))
     shutil.copytree(directory / "milvus.db", directory / "spare.db")
     addresses = {name: f"{HOST}:{port}" for name, port in zip(SERVICES, free_ports(3), strict=True)}
