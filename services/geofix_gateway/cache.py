@@ -70,6 +70,11 @@ class AnswerCache:
         self._packing = Packing()
         self._breaker = Breaker(FAILURES, PAUSE_S, MOST_PAUSE_S)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether Redis is left alone after a failure."""
+        return time.monotonic() < self._closed_until
+
     async def get(self, key: str) -> bytes | None:
         """The answer, or None where there is none, it is damaged, or Redis does not answer."""
         entry = await self._call("GET", key)

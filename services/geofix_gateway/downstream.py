@@ -18,6 +18,7 @@ from geofix.decision import SearchPlan
 from geofix.errors import DeadlineExceeded, GeofixError, MismatchError, Reason, Unavailable
 from geofix.geo import latlon_to_xyz
 from geofix.posterior import CellScores, Neighbors
+from geofix.telemetry.spans import outgoing_metadata
 from geofix.v1 import (
     classifier_service_pb2,
     classifier_service_pb2_grpc,

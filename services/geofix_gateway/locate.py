@@ -18,6 +18,8 @@ from geofix.calibration import Calibration
 from geofix.decision import Decision, SearchPlan, Strategy, decide, plan
 from geofix.errors import DeadlineExceeded, GeofixError, InvalidInput, Unavailable
 from geofix.posterior import CellScores, Neighbors
+from geofix.telemetry.metrics import ANSWERS, CELL_WEIGHT, RADIUS_METERS
+from geofix.telemetry.stages import stage
 from geofix_gateway.confine import MOST_CELLS, Confinement
 
 Deadline = Callable[[], float]
@@ -122,6 +124,8 @@ class Downstream(Protocol):
         """The neighbours, best first."""
 
 
+WATCHED_PROBABILITY = 0.9
+"""The probability whose radii the metrics keep, of the answers that give it."""
 NOTHING_FOUND = Found(Neighbors(np.empty(0, np.int32), np.empty((0, 3)), np.empty(0)))
 
 
@@ -161,8 +165,10 @@ class Locator:
         area = options.area
         if area is not None:
             await asyncio.to_thread(self._confinement.cells_of, area)  # before any work
-        classified = await self._downstream.classify(source, left, 0 if area is None else MOST_CELLS)
-        scores = classified.scores
+        with stage("classify", "client") as call:
+            classified = await self._downstream.classify(source, left, 0 if area is None else MOST_CELLS)
+            scores = classified.scores
+            call.set(model_version=self.bundle.version, cell=int(scores.cell_id[0]) if len(scores.cell_id) else -1)
         clock.lap("classify", classified.parts_ms)
         if area is None:
             search = plan(self._rule, options.strategy, scores)
@@ -172,10 +178,7 @@ class Locator:
         found, degraded = NOTHING_FOUND, None
         if search.k:
             try:
-                embedding = await self._downstream.embed(classified.feature, left)
-                clock.lap("embed")
-                found = await self._downstream.search(embedding, search, gallery_version, left)
-                clock.lap("search", found.parts_ms)
+                found = await self._search(classified.feature, search, gallery_version, left, clock)
                 if area is not None:
                     found = found.only(self._confinement.places(area, options.strategy, scores, found.neighbors))
             except (Unavailable, DeadlineExceeded) as error:
@@ -183,15 +186,21 @@ class Locator:
                     raise
                 degraded = error
         # A few milliseconds of numpy and scikit-learn: in a thread, so that other requests go on meanwhile.
-        decision = await asyncio.to_thread(self._decide, options, scores, found.neighbors)
+        with stage("aggregate") as work:
+            decision = await asyncio.to_thread(self._decide, options, scores, found.neighbors)
+            work.set(neighbors=len(found.neighbors))
         clock.lap("aggregate")
         localizable = self._calibration.localizable(decision.signals)
+        self._count(decision, scores, localizable=localizable)
         # Radii were fitted on searches of the whole Earth: a mean for want of one has none, nor has what an area confines.
         calibrated = degraded is None and area is None and self.is_calibrated(options.strategy, gallery_version)
         radii: list[tuple[float, float]] = []
         fit = self._fitted.get(gallery_version)
         if localizable and calibrated and fit is not None:
             radii = [(probability, fit.at(decision.signals, probability)) for probability in options.probabilities]
+            for probability, radius_km in radii:
+                if probability == WATCHED_PROBABILITY:
+                    RADIUS_METERS.observe(radius_km * 1000)
         used = gallery_version if search.k and degraded is None else ""
         return Answer(
             decision, scores, found, localizable, calibrated, tuple(radii), used, clock.milliseconds, degraded
@@ -202,6 +211,23 @@ class Locator:
         return (
             decision if options.area is None else self._confinement.decision(options.area, decision, scores, neighbors)
         )
+
+    def _count(self, decision: Decision, scores: CellScores, *, localizable: bool) -> None:
+        ANSWERS.add(1, decision.method.value, str(localizable).lower())
+        if len(scores.log_weight):
+            CELL_WEIGHT.observe(float(np.exp(scores.log_weight[0])))
+
+    async def _search(
+        self, feature: bytes, search: SearchPlan, gallery_version: str, left: Deadline, clock: _Stages
+    ) -> Found:
+        with stage("embed", "client"):
+            embedding = await self._downstream.embed(feature, left)
+        clock.lap("embed")
+        with stage("search", "client") as call:
+            call.set(gallery_version=gallery_version, cells=len(search.cells), k=search.k)
+            found = await self._downstream.search(embedding, search, gallery_version, left)
+        clock.lap("search", found.parts_ms)
+        return found
 
 
 class _Stages:

@@ -14,6 +14,7 @@ from geofix.decision import Strategy
 from geofix.errors import DeadlineExceeded, GeofixError, MismatchError, Overloaded, Reason, Unavailable
 from geofix.limits import check_batch, limits_message
 from geofix.server import Service
+from geofix.telemetry.metrics import BREAKER_OPEN
 from geofix.v1 import geolocation_service_pb2 as pb
 from geofix.v1 import geolocation_service_pb2_grpc as rpc
 from geofix.wire import error_to_status
@@ -61,6 +62,10 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
         """Ready when every service behind it is, over one model. Redis is not asked: without it answers are only slower."""
         await self._services.check(CHECK_TIMEOUT_S)
         await self._live_gallery(CHECK_TIMEOUT_S)
+
+    def versions(self) -> tuple[str, str]:
+        """The versions of the bundle and of the live gallery."""
+        return self._bundle.version, self._gallery_version
 
     async def close(self) -> None:
         """Close cache and channels."""

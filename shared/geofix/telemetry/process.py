@@ -54,12 +54,15 @@ def _metrics(service: str, listen: str) -> Iterator[None]:
             GCCollector,
             PlatformCollector,
             ProcessCollector,
+            disable_created_metrics,
             start_http_server,
         )
     except ImportError as error:
         raise ConfigurationError(
             f"GEOFIX_METRICS_LISTEN needs prometheus-client ({error}): pip install 'geofix[metrics]'"
         ) from error
+    # Otherwise each counter has a second series, which nobody asks for.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
