@@ -11,6 +11,8 @@ from pathlib import Path
 from driver import loopback
 from geofix.platform import Platform
 
+__all__ = ["Platform", "address", "default_bundle", "environment", "platform"]
+
 ROOT = Path(__file__).parents[1]
 
 
