@@ -11,8 +11,10 @@ TORCH_INDEX ?=
 TORCH := torch==2.13.0
 BUNDLE ?= bundles/orbit
 
+FUZZ_INPUTS ?= 100000
+
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format protos load clean setup setup-test image compose-test sbom k8s-check lock docs docs-serve
+.PHONY: help demo up test check format protos load chaos soak fuzz clean setup setup-test image compose-test sbom k8s-check lock docs docs-serve
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-12s %s\n", $$1, $$2}'
@@ -92,6 +94,17 @@ docs: setup-test ## build the site into build/site, its generated pages first; n
 
 docs-serve: setup-test ## show the site at http://127.0.0.1:8000 while you write
 	@$(BIN)/python -m mkdocs serve
+
+chaos: setup ## kill, stop, slow down and cut off each part under load; every answer is checked (6 minutes; CHAOS="--only kill")
+	@$(BIN)/python benchmarks/chaos.py $(CHAOS)
+
+soak: setup ## load for 3 + 10 minutes and watch memory, descriptors and tasks (SOAK="--seconds 60 --warm-up 20")
+	@$(BIN)/python benchmarks/soak.py $(SOAK)
+
+fuzz: setup-test ## 100,000 damaged images, messages and bytes (some 10 minutes); FUZZ_INPUTS=n, GEOFIX_FUZZ_SEED=anything for others
+	@$(PIP) --editable '.[up,cpu,dev,fuzz]'
+	@$(BIN)/python tools/fuzz_decoder.py --inputs $$(( $(FUZZ_INPUTS) * 2 / 5 ))
+	@GEOFIX_FUZZ_INPUTS=$$(( $(FUZZ_INPUTS) * 3 / 5 )) $(BIN)/python -m pytest tests/fuzz -q -s
 
 clean: ## remove what was built and installed here
 	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -4,10 +4,10 @@
     python benchmarks/chaos.py --only kill           # kill -9 alone: about 2 minutes
     python benchmarks/chaos.py --only reset,silent   # and so on
 
-Two platforms are hurt one after the other: one with Milvus Lite inside retrieval, whose processes are killed (-9) and stopped; and
-one on a Milvus server of its own, reached through proxies that are slow, fall silent, or reset their connections. Half of the load
-may be answered from the cache. A fault's recovery is the time from its end (a kill ends at once) until the last call that failed had
-ended.
+Two platforms are hurt one after the other: one with Milvus Lite inside retrieval, whose processes are killed (-9) and
+stopped; and one on a Milvus server of its own, reached through proxies that are slow, fall silent, or reset their
+connections. Half of the load may be answered from the cache. A fault's recovery is the time from its end (a kill ends
+at once) until the last call that failed had ended.
 
 Exit code 1 where an answer was wrong, or a recovery took longer than --limit.
 """

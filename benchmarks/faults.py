@@ -12,7 +12,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 import started
+from geofix.channel import open_channel
 from geofix.platform import Platform
 from geofix.platform.ports import free_ports
 from proxy import Proxy
@@ -132,6 +135,7 @@ async def gateway_through_proxies(platform: Platform, bundle: Path) -> AsyncIter
         }
         process = subprocess.Popen([sys.executable, "-P", "-m", "geofix_gateway"], env=environment)
         try:
+            await _until_ready(address)
             yield address, proxies
         finally:
             process.terminate()
@@ -155,6 +159,16 @@ async def platform_on_a_server(bundle: Path, directory: Path) -> AsyncIterator[t
                     await asyncio.to_thread(platform.stop)
     finally:
         milvus.kill()
+
+
+async def _until_ready(address: str, seconds: float = 60) -> None:
+    async with open_channel(address) as channel, asyncio.timeout(seconds):
+        request = health_pb2.HealthCheckRequest(service="geofix.v1.GeolocationService")
+        while True:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(request, wait_for_ready=True)
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+            await asyncio.sleep(0.1)
 
 
 def _sender(platform: Platform, name: str, number: signal.Signals) -> Callable[[], None]:

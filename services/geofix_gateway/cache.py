@@ -10,6 +10,8 @@ import time
 import zstandard
 from redis.exceptions import RedisError
 
+from geofix.telemetry.metrics import CACHE_LOOKUPS
+from geofix.telemetry.stages import stage
 from geofix_gateway.breaker import Breaker
 from geofix_gateway.redis_link import RedisLink
 
@@ -71,14 +73,19 @@ class AnswerCache:
         self._breaker = Breaker(FAILURES, PAUSE_S, MOST_PAUSE_S)
 
     @property
-    def is_paused(self) -> bool:
-        """Whether Redis is left alone after a failure."""
-        return time.monotonic() < self._closed_until
+    def is_left_alone(self) -> bool:
+        """Whether Redis failed and is left alone for a while."""
+        return self._breaker.is_open
 
     async def get(self, key: str) -> bytes | None:
         """The answer, or None where there is none, it is damaged, or Redis does not answer."""
-        entry = await self._call("GET", key)
-        return self._packing.unpack(entry) if isinstance(entry, bytes) else None
+        with stage("cache") as lookup:
+            entry, answered = await self._call("GET", key)
+            answer = self._packing.unpack(entry) if isinstance(entry, bytes) else None
+            result = "error" if not answered else "miss" if answer is None else "hit"
+            lookup.set(result=result)
+        CACHE_LOOKUPS.add(1, result)
+        return answer
 
     async def put(self, key: str, answer: bytes) -> None:
         """Keep an answer, if Redis takes it."""
@@ -89,9 +96,10 @@ class AnswerCache:
         """Close the connection."""
         await self._link.close()
 
-    async def _call(self, *command: str | bytes | int) -> object:
+    async def _call(self, *command: str | bytes | int) -> tuple[object, bool]:
+        """Redis's reply, and whether it gave one."""
         if not self._breaker.allows():
-            return None
+            return None, False
         begun = time.monotonic()
         try:
             reply: object = await self._link.call(*command)
@@ -102,6 +110,6 @@ class AnswerCache:
                 await self._link.reset()
             if self._breaker.is_open and not was_open:
                 log.warning("Redis does not answer (%s); going on without the cache", type(error).__name__)
-            return None
+            return None, False
         self._breaker.succeeded()
-        return reply
+        return reply, True

@@ -216,7 +216,8 @@ class GrpcDownstream:
                 raise DeadlineExceeded(f"no time was left to ask the {self._label(name)}", metadata={"service": name})
             end = time.monotonic() + left_s
             try:
-                return await method(request, timeout=left_s - min(self._margin_s, left_s * MOST_MARGIN))
+                timeout_s = left_s - min(self._margin_s, left_s * MOST_MARGIN)
+                return await method(request, timeout=timeout_s, metadata=outgoing_metadata())
             except grpc.RpcError as error:
                 failure = error_from_rpc(error, f"the {self._label(name)}")
                 failure.metadata.pop("index", None)  # the position in a call of one; our client may have sent a batch

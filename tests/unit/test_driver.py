@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from driver import NOT_SENT, OK, Outcome, Report, WrongAnswer, closed_loop, loopback, open_loop
+from pairs import median_interval
+from proxy import Proxy
 
 
 @pytest.mark.parametrize(
@@ -83,3 +85,35 @@ def test_the_figures_of_a_report() -> None:
     assert report.percentile_ms(99) == pytest.approx(100)
     assert report.rate == 10
     assert report.goodput(0.05) == 5
+
+
+def test_the_interval_of_a_median_is_that_of_the_tables() -> None:
+    # Conover, table A3: for n = 9 the 2nd to the 8th of the ordered values, for n = 20 the 6th to the 15th.
+    assert median_interval([9, 1, 8, 2, 7, 3, 6, 4, 5]) == (5, 2, 8)
+    assert median_interval(range(1, 21)) == (10.5, 6, 15)
+    assert median_interval([1, 2, 3]) == (2, 1, 3)
+
+
+async def test_a_proxy_forwards_holds_and_resets() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with server, Proxy(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as proxy:
+        host, port = proxy.address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"one")
+        assert await reader.readexactly(3) == b"one"
+        proxy.hold()
+        writer.write(b"two")
+        waiting = asyncio.create_task(reader.readexactly(3))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        proxy.release()
+        assert await waiting == b"two"
+        assert proxy.reset() == 2
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(1)
+        writer.close()
