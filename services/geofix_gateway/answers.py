@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+from geofix import images
 from geofix.v1 import geolocation_service_pb2 as pb
 from geofix_gateway.cache import AnswerCache, cache_key
 from geofix_gateway.flights import Flights
@@ -47,6 +48,7 @@ class Answers:
             data,
             repr(options).encode(),
             # Covers preprocessing, calibration and decision rule: it hashes the whole bundle.
+            images.VERSION.encode(),
             self._locator.bundle.version.encode(),
             gallery_version.encode(),
         )

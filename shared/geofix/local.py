@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from geofix.bundle import BACKBONE, CLASSIFIER, EMBEDDER, GALLERY, Bundle
 from geofix.decision import Decision, Strategy, decide, plan
 from geofix.geo import latlon_to_xyz
-from geofix.images import ImageLimits, decode, prepare
+from geofix.images import ImageLimits, read_input
 from geofix.onnx import OnnxSession
 from geofix.posterior import CellScores, Neighbors
 
@@ -75,7 +75,7 @@ class LocalEngine:
         Raises:
             InvalidInput: the bytes are not an image within the limits.
         """
-        return self.feature_of(prepare(decode(data, self.limits), self.bundle.manifest.preprocessing))
+        return self.feature_of(read_input(data, self.bundle.manifest.preprocessing, self.limits))
 
     def feature_of(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
         """The backbone's feature of a network input, shape (3, height, width) -> (d,)."""

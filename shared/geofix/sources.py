@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from geofix.bundle import Manifest
 from geofix.errors import GeofixError, InvalidInput, Reason
-from geofix.images import ImageLimits, decode, prepare
+from geofix.images import ImageLimits, read_input
 from geofix.v1 import types_pb2
 from geofix.vectors import unpack_vector
 
@@ -35,7 +35,7 @@ def network_input(item: SourceItem, manifest: Manifest, limits: ImageLimits) -> 
     try:
         match item.source.WhichOneof("source"):
             case "image":
-                return prepare(decode(item.source.image, limits), manifest.preprocessing)
+                return read_input(item.source.image, manifest.preprocessing, limits)
             case "feature":
                 return unpack_vector(item.source.feature, manifest.feature_dim, Reason.FEATURE_INVALID)
             case _:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from geofix.errors import InvalidInput, Reason
-from geofix.images import ImageLimits, Preprocessing, decode, prepare
+from geofix.images import ImageLimits, Preprocessing, decode, prepare, read_input
 from image_factory import GREY, PNG_SIGNATURE, RGB, chunk, encoded, pattern, png, png_of_array
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -325,3 +325,55 @@ def test_the_crop_is_from_the_middle() -> None:
     middle = prepare(image, preprocessing("center_crop"))
     assert middle[2, 16, 16] > middle[0, 16, 16]
     assert (middle[0, :, 2:-2] < 0).all()
+
+
+# Large JPEGs
+
+
+def large_jpeg(width: int = 1632, height: int = 1224) -> bytes:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (height // 24, width // 24, 3), np.uint8))
+    return encoded(coarse.resize((width, height), Image.Resampling.BICUBIC), "JPEG", quality=90)
+
+
+@pytest.mark.parametrize(
+    ("at_least", "size"),
+    [(0, (1632, 1224)), (153, (204, 153)), (154, (408, 306)), (448, (816, 612)), (700, (1632, 1224))],
+)
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_has_the_pixels(at_least: int, size: tuple[int, int]) -> None:
+    assert decode(large_jpeg(), at_least=at_least).size == size
+
+
+def test_other_formats_are_decoded_at_their_size() -> None:
+    assert decode(encoded(pattern(640, 480), "PNG"), at_least=32).size == (640, 480)
+    assert decode(encoded(pattern(640, 480), "WEBP"), at_least=32).size == (640, 480)
+
+
+def test_the_limit_counts_the_pixels_of_the_file_not_those_decoded() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        decode(large_jpeg(), ImageLimits(max_pixels=1_000_000), at_least=64)
+    assert caught.value.metadata["pixels"] == str(1632 * 1224)
+
+
+def test_a_scaled_jpeg_is_turned_upright() -> None:
+    turned = with_orientation(pattern(640, 480), 6, "JPEG")
+    assert decode(turned, at_least=64).size == (60 * 2, 80 * 2)
+
+
+def test_scaled_decoding_changes_the_input_little() -> None:
+    scaled = preprocessing("squash", 64)
+    full = scaled.model_copy(update={"jpeg": "full"})
+    data = large_jpeg()
+    assert scaled.decode_to == 128
+    assert full.decode_to == 0
+    near, exact = read_input(data, scaled), read_input(data, full)
+    assert not np.array_equal(near, exact)
+    assert np.abs(near - exact).mean() < 0.02
+
+
+def test_what_a_bundle_says_of_jpegs_is_part_of_its_hash_only_where_it_is_not_the_default() -> None:
+    plain = preprocessing("squash")
+    assert "jpeg" not in plain.model_dump(mode="json")
+    full = plain.model_copy(update={"jpeg": "full"})
+    assert full.model_dump(mode="json")["jpeg"] == "full"
+    assert Preprocessing.model_validate(full.model_dump()) == full
