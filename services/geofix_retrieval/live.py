@@ -63,6 +63,11 @@ class LiveGallery:
                 self._live = None
                 raise
 
+    def opened(self, name: str) -> Gallery | None:
+        """As `version`, but None where Milvus would have to be asked; never waits."""
+        # Without the lock: a search must not wait for a look at the alias that takes its time.
+        return self._opened.get(name or self._live or "")
+
     def version(self, name: str) -> Gallery:
         """The gallery of a version, or with an empty name the live one, as last seen.
 
@@ -70,8 +75,7 @@ class LiveGallery:
             NotFound: GALLERY_NOT_FOUND; no such version of this bundle's gallery.
             GeofixError: as `refresh`.
         """
-        # Without the lock: a search must not wait for a look at the alias that takes its time.
-        known = self._opened.get(name or self._live or "")
+        known = self.opened(name)
         if known is not None:
             return known
         if not name:
@@ -89,6 +93,11 @@ class LiveGallery:
         """
         with self._lock:
             return self._connect()
+
+    async def close_searches(self) -> None:
+        """Close what `Gallery.search_batch` uses, in the event loop that it belongs to."""
+        if self._store is not None:
+            await self._store.searches.close_async()
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,7 +11,7 @@ from geofix.settings import ServiceSettings
 class RetrievalSettings(ServiceSettings, MilvusSettings):
     """Settings of the retrieval service; of the bundle it needs bundle.json alone."""
 
-    search_threads: int = Field(4, ge=1, le=64, description="searches that run at the same time")
+    search_concurrency: int = Field(16, ge=1, le=1024, description="requests that Milvus is asked for at the same time")
     admin_listen: str = Field(
         "",
         pattern=r"^(.+:\d{1,5})?$",

@@ -56,7 +56,9 @@ def test_providers_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_settings_of_other_services_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read(monkeypatch, NEEDED | {"GEOFIX_REDIS_URL": "redis://x", "GEOFIX_SEARCH_THREADS": "1"}).max_batch == 32
+    assert (
+        read(monkeypatch, NEEDED | {"GEOFIX_REDIS_URL": "redis://x", "GEOFIX_SEARCH_CONCURRENCY": "1"}).max_batch == 32
+    )
 
 
 def test_all_that_is_missing_is_named_at_once_with_its_purpose() -> None:

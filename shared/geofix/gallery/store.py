@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from geofix.errors import ConfigurationError, MismatchError, Overloaded, Reason, Unavailable
+from geofix.gallery.calls import SearchChannel
 from geofix.gallery.layout import GalleryInfo
 
 log = logging.getLogger("geofix.gallery")
@@ -78,6 +79,7 @@ class Store:
                 # Dedicated: a shared one could be a closed connection to an earlier server on the same port.
                 self.client = MilvusClient(address, token=token, timeout=CONNECT_TIMEOUT_S, dedicated=True, **tls)
                 version = "" if self.embedded else self.client.get_server_version(timeout=CALL_TIMEOUT_S)
+            self.searches = SearchChannel(address, token, ca_file)
             self.lite = self.embedded or "lite" in version
         except Exception:
             self._close_lite()
@@ -166,11 +168,16 @@ class Store:
             found = self.client.get_load_state(collection, timeout=CALL_TIMEOUT_S)
         return bool(found["state"] == LoadState.Loaded)
 
-    def count(self, collection: str) -> int:
-        """Rows of a loaded collection, all of them counted (consistency Strong)."""
+    def count(self, collection: str, condition: str = "", partitions: Sequence[str] = ()) -> int:
+        """Rows of a loaded collection (consistency Strong), or those of some partitions that fulfil a condition (Bounded)."""
         with self.errors():
             rows = self.client.query(
-                collection, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=60.0
+                collection,
+                filter=condition,
+                output_fields=["count(*)"],
+                partition_names=list(partitions) or None,
+                consistency_level="Bounded" if condition else "Strong",
+                timeout=60.0,
             )
             return int(rows[0]["count(*)"])
 
@@ -178,6 +185,7 @@ class Store:
         """Close the connection, and an embedded database with it."""
         with contextlib.suppress(Exception):  # a connection that is broken already is closed enough
             self.client.close()
+        self.searches.close()
         self._close_lite()
 
     def _close_lite(self) -> None:

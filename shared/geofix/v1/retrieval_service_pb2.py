@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from geofix.v1 import types_pb2 as geofix_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!geofix/v1/retrieval_service.proto\x12\tgeofix.v1\x1a\x15geofix/v1/types.proto\"Q\n\rSearchRequest\x12\'\n\x07queries\x18\x01 \x03(\x0b\x32\x16.geofix.v1.SearchQuery\x12\x17\n\x0fgallery_version\x18\x02 \x01(\t\"=\n\x0bSearchQuery\x12\x11\n\tembedding\x18\x01 \x01(\x0c\x12\x10\n\x08\x63\x65ll_ids\x18\x02 \x03(\x05\x12\t\n\x01k\x18\x03 \x01(\x05\"f\n\x0eSearchResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.geofix.v1.SearchResult\x12\x17\n\x0fgallery_version\x18\x02 \x01(\t\x12\x11\n\tsearch_ms\x18\x03 \x01(\x01\"6\n\x0cSearchResult\x12&\n\tneighbors\x18\x01 \x03(\x0b\x32\x13.geofix.v1.Neighbor\"\x17\n\x15GetGalleryInfoRequest\"\xee\x01\n\x16GetGalleryInfoResponse\x12\x17\n\x0fgallery_version\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x01(\x03\x12\r\n\x05\x63\x65lls\x18\x04 \x01(\x05\x12\x15\n\rembedding_dim\x18\x05 \x01(\x05\x12\x0e\n\x06metric\x18\x06 \x01(\t\x12\x12\n\npartitions\x18\x07 \x01(\x05\x12!\n\x06limits\x18\x08 \x01(\x0b\x32\x11.geofix.v1.Limits\x12\x13\n\x0b\x63\x61libration\x18\t \x01(\t\x12\x12\n\nthumbnails\x18\n \x01(\x08\"<\n\x14GetThumbnailsRequest\x12\x17\n\x0fgallery_version\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"A\n\x15GetThumbnailsResponse\x12(\n\nthumbnails\x18\x01 \x03(\x0b\x32\x14.geofix.v1.Thumbnail\"%\n\tThumbnail\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04jpeg\x18\x02 \x01(\x0c\x32\xfc\x01\n\x10RetrievalService\x12=\n\x06Search\x12\x18.geofix.v1.SearchRequest\x1a\x19.geofix.v1.SearchResponse\x12U\n\x0eGetGalleryInfo\x12 .geofix.v1.GetGalleryInfoRequest\x1a!.geofix.v1.GetGalleryInfoResponse\x12R\n\rGetThumbnails\x12\x1f.geofix.v1.GetThumbnailsRequest\x1a .geofix.v1.GetThumbnailsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!geofix/v1/retrieval_service.proto\x12\tgeofix.v1\x1a\x15geofix/v1/types.proto\"Q\n\rSearchRequest\x12\'\n\x07queries\x18\x01 \x03(\x0b\x32\x16.geofix.v1.SearchQuery\x12\x17\n\x0fgallery_version\x18\x02 \x01(\t\"\xb9\x01\n\x0bSearchQuery\x12\x11\n\tembedding\x18\x01 \x01(\x0c\x12\x10\n\x08\x63\x65ll_ids\x18\x02 \x03(\x05\x12\t\n\x01k\x18\x03 \x01(\x05\x12\x1b\n\x0emin_similarity\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12#\n\x04\x61rea\x18\x05 \x01(\x0b\x32\x15.geofix.v1.SearchArea\x12%\n\x06\x66ields\x18\x06 \x03(\x0b\x32\x15.geofix.v1.FieldMatchB\x11\n\x0f_min_similarity\"*\n\nFieldMatch\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"f\n\x0eSearchResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.geofix.v1.SearchResult\x12\x17\n\x0fgallery_version\x18\x02 \x01(\t\x12\x11\n\tsearch_ms\x18\x03 \x01(\x01\"6\n\x0cSearchResult\x12&\n\tneighbors\x18\x01 \x03(\x0b\x32\x13.geofix.v1.Neighbor\"/\n\x15GetGalleryInfoRequest\x12\x16\n\x0e\x63ount_cell_ids\x18\x01 \x03(\x05\"\x99\x02\n\x16GetGalleryInfoResponse\x12\x17\n\x0fgallery_version\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x01(\x03\x12\r\n\x05\x63\x65lls\x18\x04 \x01(\x05\x12\x15\n\rembedding_dim\x18\x05 \x01(\x05\x12\x0e\n\x06metric\x18\x06 \x01(\t\x12\x12\n\npartitions\x18\x07 \x01(\x05\x12!\n\x06limits\x18\x08 \x01(\x0b\x32\x11.geofix.v1.Limits\x12\x13\n\x0b\x63\x61libration\x18\t \x01(\t\x12\x12\n\nthumbnails\x18\n \x01(\x08\x12)\n\x0b\x63\x65ll_counts\x18\x0b \x03(\x0b\x32\x14.geofix.v1.CellCount\"<\n\x14GetThumbnailsRequest\x12\x17\n\x0fgallery_version\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"A\n\x15GetThumbnailsResponse\x12(\n\nthumbnails\x18\x01 \x03(\x0b\x32\x14.geofix.v1.Thumbnail\"%\n\tThumbnail\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04jpeg\x18\x02 \x01(\x0c\",\n\tCellCount\x12\x0f\n\x07\x63\x65ll_id\x18\x01 \x01(\x05\x12\x0e\n\x06images\x18\x02 \x01(\x03\x32\xfc\x01\n\x10RetrievalService\x12=\n\x06Search\x12\x18.geofix.v1.SearchRequest\x1a\x19.geofix.v1.SearchResponse\x12U\n\x0eGetGalleryInfo\x12 .geofix.v1.GetGalleryInfoRequest\x1a!.geofix.v1.GetGalleryInfoResponse\x12R\n\rGetThumbnails\x12\x1f.geofix.v1.GetThumbnailsRequest\x1a .geofix.v1.GetThumbnailsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,22 +34,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SEARCHREQUEST']._serialized_start=71
   _globals['_SEARCHREQUEST']._serialized_end=152
-  _globals['_SEARCHQUERY']._serialized_start=154
-  _globals['_SEARCHQUERY']._serialized_end=215
-  _globals['_SEARCHRESPONSE']._serialized_start=217
-  _globals['_SEARCHRESPONSE']._serialized_end=319
-  _globals['_SEARCHRESULT']._serialized_start=321
-  _globals['_SEARCHRESULT']._serialized_end=375
-  _globals['_GETGALLERYINFOREQUEST']._serialized_start=377
-  _globals['_GETGALLERYINFOREQUEST']._serialized_end=400
-  _globals['_GETGALLERYINFORESPONSE']._serialized_start=403
-  _globals['_GETGALLERYINFORESPONSE']._serialized_end=641
-  _globals['_GETTHUMBNAILSREQUEST']._serialized_start=643
-  _globals['_GETTHUMBNAILSREQUEST']._serialized_end=703
-  _globals['_GETTHUMBNAILSRESPONSE']._serialized_start=705
-  _globals['_GETTHUMBNAILSRESPONSE']._serialized_end=770
-  _globals['_THUMBNAIL']._serialized_start=772
-  _globals['_THUMBNAIL']._serialized_end=809
-  _globals['_RETRIEVALSERVICE']._serialized_start=812
-  _globals['_RETRIEVALSERVICE']._serialized_end=1064
+  _globals['_SEARCHQUERY']._serialized_start=155
+  _globals['_SEARCHQUERY']._serialized_end=340
+  _globals['_FIELDMATCH']._serialized_start=342
+  _globals['_FIELDMATCH']._serialized_end=384
+  _globals['_SEARCHRESPONSE']._serialized_start=386
+  _globals['_SEARCHRESPONSE']._serialized_end=488
+  _globals['_SEARCHRESULT']._serialized_start=490
+  _globals['_SEARCHRESULT']._serialized_end=544
+  _globals['_GETGALLERYINFOREQUEST']._serialized_start=546
+  _globals['_GETGALLERYINFOREQUEST']._serialized_end=593
+  _globals['_GETGALLERYINFORESPONSE']._serialized_start=596
+  _globals['_GETGALLERYINFORESPONSE']._serialized_end=877
+  _globals['_GETTHUMBNAILSREQUEST']._serialized_start=879
+  _globals['_GETTHUMBNAILSREQUEST']._serialized_end=939
+  _globals['_GETTHUMBNAILSRESPONSE']._serialized_start=941
+  _globals['_GETTHUMBNAILSRESPONSE']._serialized_end=1006
+  _globals['_THUMBNAIL']._serialized_start=1008
+  _globals['_THUMBNAIL']._serialized_end=1045
+  _globals['_CELLCOUNT']._serialized_start=1047
+  _globals['_CELLCOUNT']._serialized_end=1091
+  _globals['_RETRIEVALSERVICE']._serialized_start=1094
+  _globals['_RETRIEVALSERVICE']._serialized_end=1346
 # @@protoc_insertion_point(module_scope)

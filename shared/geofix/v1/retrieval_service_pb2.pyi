@@ -56,13 +56,28 @@ class SearchQuery(_message.Message):
     EMBEDDING_FIELD_NUMBER: _builtins.int
     CELL_IDS_FIELD_NUMBER: _builtins.int
     K_FIELD_NUMBER: _builtins.int
+    MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
+    AREA_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     embedding: _builtins.bytes
     """Unit vector, little-endian float32, embedding_dim values."""
     k: _builtins.int
     """How many neighbours, 1 to 1000; 0 means 10."""
+    min_similarity: _builtins.float
+    """Least cosine of a neighbour, -1 to 1; unset means that any will do."""
     @_builtins.property
     def cell_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Cells to search, at most 1024; empty means the whole gallery, at the cost of reading all of it."""
+
+    @_builtins.property
+    def area(self) -> _types_pb2.SearchArea:
+        """Where the neighbours lie; unset means anywhere. The cells are not chosen by it: name those that may overlap it."""
+
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldMatch]:
+        """Fields that were kept with the images, all of which must match; at most 16. The fewer images match, the more are read, so a rare
+        value over many cells may take longer than the deadline.
+        """
 
     def __init__(
         self,
@@ -70,14 +85,47 @@ class SearchQuery(_message.Message):
         embedding: _builtins.bytes = ...,
         cell_ids: _abc.Iterable[_builtins.int] | None = ...,
         k: _builtins.int = ...,
+        min_similarity: _builtins.float | None = ...,
+        area: _types_pb2.SearchArea | None = ...,
+        fields: _abc.Iterable[Global___FieldMatch] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "area", b"area", "min_similarity", b"min_similarity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity", "area", b"area", "cell_ids", b"cell_ids", "embedding", b"embedding", "fields", b"fields", "k", b"k", "min_similarity", b"min_similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__min_similarity: _TypeAlias = _typing.Literal["min_similarity"]  # noqa: Y015
+    _WhichOneofArgType__min_similarity: _TypeAlias = _typing.Literal["_min_similarity", b"_min_similarity"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_similarity) -> _WhichOneofReturnType__min_similarity | None: ...
+
+Global___SearchQuery: _TypeAlias = SearchQuery  # noqa: Y015
+
+@_typing.final
+class FieldMatch(_message.Message):
+    """A condition on one field that was kept with the images."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The field's name, 1 to 256 bytes; an image without it has the value ""."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Values that it may have, 1 to 64; compared as they are, letter by letter."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cell_ids", b"cell_ids", "embedding", b"embedding", "k", b"k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SearchQuery: _TypeAlias = SearchQuery  # noqa: Y015
+Global___FieldMatch: _TypeAlias = FieldMatch  # noqa: Y015
 
 @_typing.final
 class SearchResponse(_message.Message):
@@ -113,7 +161,7 @@ Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015
 
 @_typing.final
 class SearchResult(_message.Message):
-    """The neighbours of one search: min(k, images in the cells), most similar first."""
+    """The neighbours of one search: min(k, images in the cells that fulfil its conditions), most similar first."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -141,12 +189,19 @@ class GetGalleryInfoRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    COUNT_CELL_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def count_cell_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Cells whose images are to be counted, at most 1024."""
+
     def __init__(
         self,
+        *,
+        count_cell_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_cell_ids", b"count_cell_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -168,6 +223,7 @@ class GetGalleryInfoResponse(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     CALIBRATION_FIELD_NUMBER: _builtins.int
     THUMBNAILS_FIELD_NUMBER: _builtins.int
+    CELL_COUNTS_FIELD_NUMBER: _builtins.int
     gallery_version: _builtins.str
     """Its version, the name of its collection in Milvus."""
     model_version: _builtins.str
@@ -190,6 +246,10 @@ class GetGalleryInfoResponse(_message.Message):
     def limits(self) -> _types_pb2.Limits:
         """Limits in force."""
 
+    @_builtins.property
+    def cell_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___CellCount]:
+        """The images of each cell that the request named, in its order."""
+
     def __init__(
         self,
         *,
@@ -203,10 +263,11 @@ class GetGalleryInfoResponse(_message.Message):
         limits: _types_pb2.Limits | None = ...,
         calibration: _builtins.str = ...,
         thumbnails: _builtins.bool = ...,
+        cell_counts: _abc.Iterable[Global___CellCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "cells", b"cells", "embedding_dim", b"embedding_dim", "gallery_version", b"gallery_version", "images", b"images", "limits", b"limits", "metric", b"metric", "model_version", b"model_version", "partitions", b"partitions", "thumbnails", b"thumbnails"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration", b"calibration", "cell_counts", b"cell_counts", "cells", b"cells", "embedding_dim", b"embedding_dim", "gallery_version", b"gallery_version", "images", b"images", "limits", b"limits", "metric", b"metric", "model_version", b"model_version", "partitions", b"partitions", "thumbnails", b"thumbnails"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -289,3 +350,29 @@ class Thumbnail(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Thumbnail: _TypeAlias = Thumbnail  # noqa: Y015
+
+@_typing.final
+class CellCount(_message.Message):
+    """How many images of the gallery a cell holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CELL_ID_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    cell_id: _builtins.int
+    """The cell."""
+    images: _builtins.int
+    """Images in it."""
+    def __init__(
+        self,
+        *,
+        cell_id: _builtins.int = ...,
+        images: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cell_id", b"cell_id", "images", b"images"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CellCount: _TypeAlias = CellCount  # noqa: Y015
