@@ -47,8 +47,8 @@ class Answers:
             b"image" if source.image is not None else b"feature",
             data,
             repr(options).encode(),
-            # Covers preprocessing, calibration and decision rule: it hashes the whole bundle.
             images.VERSION.encode(),
+            # Covers preprocessing, calibration and decision rule: it hashes the whole bundle.
             self._locator.bundle.version.encode(),
             gallery_version.encode(),
         )
