@@ -138,8 +138,8 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.floa
     if preprocessing.fit == "squash":
         resized = image.resize((size, size), resample)
     else:
-        scale = size / min(width, height)
-        resized = image.resize((max(size, int(width * scale)), max(size, int(height * scale))), resample)
+        short = min(width, height)  # size * side / short in this order, as the published code rounds
+        resized = image.resize((int(size * width / short), int(size * height / short)), resample)
         if preprocessing.fit == "center_crop":
             left, top = (resized.width - size) // 2, (resized.height - size) // 2
             resized = resized.crop((left, top, left + size, top + size))
