@@ -68,19 +68,22 @@ class Confinement:
     def plan(self, area: Area, strategy: Strategy, scores: CellScores) -> SearchPlan:
         """The search that a strategy needs, over what `scores` returned: cells that were not weighed are all searched.
 
-        As many neighbours as a search gives: those outside the area are left out afterwards (`places`).
+        SWC needs as many neighbours as a search gives, to find the best cell that has any.
         """
         usual = plan(self._rule, strategy, scores)
         cells = usual.cells
         if strategy is Strategy.RETRIEVAL:
-            cells = tuple(self.cells_of(area).tolist()[:MOST_CELLS])
+            cells = tuple(self.cells_of(area).tolist())
+            cells = (
+                cells if len(cells) <= MOST_CELLS else ()
+            )  # of the whole gallery the search takes the area's images too
         elif usual.k:
             few = len(_weighed(scores)) < self._rule.cells
             cells = tuple(scores.cell_id.tolist()[: None if few else self._rule.cells])
-        return SearchPlan(cells, MOST_NEIGHBORS if usual.k else 0)
+        return SearchPlan(cells, MOST_NEIGHBORS if strategy is Strategy.SWC else usual.k)
 
     def places(self, area: Area, strategy: Strategy, scores: CellScores, neighbors: Neighbors) -> NDArray[np.intp]:
-        """Ranks of the neighbours that lie in the area, as many as the strategy uses; SWC's are of the best cell that has any."""
+        """Ranks of the area's neighbours that the strategy uses, within the rounding of its edge; SWC's are of the best cell that has any."""
         inside = np.flatnonzero(area.distance_km(neighbors.xyz) <= EDGE_KM)
         if strategy is Strategy.POSTERIOR:
             return inside[: self._rule.k]

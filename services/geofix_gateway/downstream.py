@@ -12,12 +12,14 @@ import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from geofix.area import Area
 from geofix.bundle import Bundle
 from geofix.channel import open_channel
 from geofix.decision import SearchPlan
 from geofix.errors import DeadlineExceeded, GeofixError, MismatchError, Reason, Unavailable
 from geofix.geo import latlon_to_xyz
 from geofix.posterior import CellScores, Neighbors
+from geofix.search_area import area_to_message
 from geofix.telemetry.spans import outgoing_metadata
 from geofix.v1 import (
     classifier_service_pb2,
@@ -113,9 +115,12 @@ class GrpcDownstream:
         self._same_model("embedder", response.model_version)
         return response.embeddings[0]
 
-    async def search(self, embedding: bytes, search: SearchPlan, gallery_version: str, left: Deadline) -> Found:
-        """The neighbours inside the plan's cells, best first."""
-        query = retrieval_service_pb2.SearchQuery(embedding=embedding, cell_ids=search.cells, k=search.k)
+    async def search(
+        self, embedding: bytes, search: SearchPlan, area: Area | None, gallery_version: str, left: Deadline
+    ) -> Found:
+        """The neighbours inside the plan's cells and the area, best first."""
+        where = None if area is None else area_to_message(area)
+        query = retrieval_service_pb2.SearchQuery(embedding=embedding, cell_ids=search.cells, k=search.k, area=where)
         request = retrieval_service_pb2.SearchRequest(queries=[query], gallery_version=gallery_version)
         response = await self._guarded("retrieval", self._retrieval.Search, request, left)
         hits = response.results[0].neighbors

@@ -120,7 +120,9 @@ class Downstream(Protocol):
     async def embed(self, feature: bytes, left: Deadline) -> bytes:
         """The embedding."""
 
-    async def search(self, embedding: bytes, search: SearchPlan, gallery_version: str, left: Deadline) -> Found:
+    async def search(
+        self, embedding: bytes, search: SearchPlan, area: Area | None, gallery_version: str, left: Deadline
+    ) -> Found:
         """The neighbours, best first."""
 
 
@@ -178,7 +180,7 @@ class Locator:
         found, degraded = NOTHING_FOUND, None
         if search.k:
             try:
-                found = await self._search(classified.feature, search, gallery_version, left, clock)
+                found = await self._search(classified.feature, search, area, gallery_version, left, clock)
                 if area is not None:
                     found = found.only(self._confinement.places(area, options.strategy, scores, found.neighbors))
             except (Unavailable, DeadlineExceeded) as error:
@@ -218,14 +220,20 @@ class Locator:
             CELL_WEIGHT.observe(float(np.exp(scores.log_weight[0])))
 
     async def _search(
-        self, feature: bytes, search: SearchPlan, gallery_version: str, left: Deadline, clock: _Stages
+        self,
+        feature: bytes,
+        search: SearchPlan,
+        area: Area | None,
+        gallery_version: str,
+        left: Deadline,
+        clock: _Stages,
     ) -> Found:
         with stage("embed", "client"):
             embedding = await self._downstream.embed(feature, left)
         clock.lap("embed")
         with stage("search", "client") as call:
             call.set(gallery_version=gallery_version, cells=len(search.cells), k=search.k)
-            found = await self._downstream.search(embedding, search, gallery_version, left)
+            found = await self._downstream.search(embedding, search, area, gallery_version, left)
         clock.lap("search", found.parts_ms)
         return found
 

@@ -48,7 +48,9 @@ def empty_cache(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("message", [NEAR_MUNICH, IN_GERMANY, AROUND_FIJI], ids=["circle", "country", "box"])
+@pytest.mark.parametrize(
+    "message", [NEAR_MUNICH, IN_GERMANY, IN_BRAZIL, AROUND_FIJI], ids=["circle", "country", "far", "box"]
+)
 async def test_cells_neighbours_and_estimate_lie_in_the_area(
     channel: grpc.aio.Channel, backend: Backend, message: types_pb2.SearchArea, strategy: pb.Strategy.ValueType
 ) -> None:

@@ -20,7 +20,7 @@ from geofix.geo import (
     normalise,
     xyz_to_latlon,
 )
-from geofix.search_area import area_from_message
+from geofix.search_area import area_from_message, area_to_message
 from geofix.v1 import types_pb2
 
 PLACES = xyz_to_latlon(normalise(np.random.default_rng(0).normal(size=(2000, 3))))
@@ -202,3 +202,8 @@ def test_what_is_no_area_is_refused(wrong: types_pb2.SearchArea, text: str) -> N
     with pytest.raises(InvalidInput, match=text) as caught:
         area_from_message(wrong, "search_area")
     assert caught.value.metadata == {"option": "search_area"}
+
+
+@pytest.mark.parametrize("area", [Circle(48.0, 11.0, 5000.0), Box(-20.0, 170.0, -10.0, -175.0), Country("DE")])
+def test_a_message_of_an_area_is_read_as_that_area(area: Area) -> None:
+    assert area_from_message(area_to_message(area)) == area

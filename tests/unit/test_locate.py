@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bundle_factory import RULE, make_bundle
+from geofix.area import Area
 from geofix.bundle import Bundle
 from geofix.decision import Method, SearchPlan, Strategy
 from geofix.errors import (
@@ -69,7 +70,9 @@ class InMemory:
         self._note("embed", feature, left)
         return b"the embedding"
 
-    async def search(self, embedding: bytes, search: SearchPlan, gallery_version: str, left: Deadline) -> Found:
+    async def search(
+        self, embedding: bytes, search: SearchPlan, area: Area | None, gallery_version: str, left: Deadline
+    ) -> Found:
         self._note("search", (embedding, search, gallery_version), left)
         return self.found
 
