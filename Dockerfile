@@ -25,7 +25,8 @@ COPY shared shared
 COPY services services
 COPY training/geofix_training/__init__.py training/geofix_training/
 # The tests, headers and sources that libraries carry are never read by a service.
-RUN /opt/build/bin/python -m pip --python /opt/geofix/bin/python install --no-deps --no-build-isolation .; \
+RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .; \
+    /opt/build/bin/python -m pip --python /opt/geofix/bin/python install --no-deps /wheels/*.whl; \
     site=$(/opt/geofix/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
     for package in pandas pyarrow scipy sklearn; do \
         if [ -d "$site/$package" ]; then find "$site/$package" -depth -type d -name tests -exec rm -r {} +; fi; \
