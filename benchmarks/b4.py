@@ -3,8 +3,8 @@
     python benchmarks/b4.py DIRECTORY
 
 Backbone: EfficientNet-B4 of `efficientnet_pytorch`, short side 300 px, 1792 values. Mixture head, cells, gallery and decision
-rule are of orbit's size; the retrieval module is the published one (LayerNorm, 1792 -> 4096 -> 1792, LayerNorm) and a projection to
-orbit's 128 values, so that both bundles search the same gallery. Needs torch and the extra `bench`.
+rule are of orbit's size; the retrieval module is the published one (LayerNorm, 1792 -> 4096 -> 1792, LayerNorm) and a projection
+to orbit's 128 values, so that both bundles search the same gallery. Needs torch and the extra `bench`.
 """
 
 from __future__ import annotations
