@@ -19,6 +19,7 @@ from pydantic import BaseModel
 PREFIX = "GEOFIX_"
 OF_COMMANDS = frozenset(
     {
+        "GEOFIX_ADMIN_ADDR",
         "GEOFIX_DATA_DIR",
         "GEOFIX_METRICS",
         "GEOFIX_SERVER",

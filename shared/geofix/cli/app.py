@@ -46,9 +46,9 @@ app.command(
     )
 )(evaluate)
 app.add_typer(bundle.app, name="bundle")
-app.add_typer(gallery)
 app.command(epilog=_examples("geofix doctor", "geofix doctor --server gateway.example.org:443 --tls --json"))(doctor)
 app.command(epilog=_examples("geofix bench samples", "geofix bench --concurrency 16 --seconds 30 samples"))(bench)
+app.add_typer(gallery)
 
 
 @app.command()

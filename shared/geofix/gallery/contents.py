@@ -143,7 +143,7 @@ class Contents:
         return found
 
     def _write(self, collection: str, records: list[dict[str, Any]], partition: str | None = None) -> None:
-        with self._store.errors():
+        with self._store.writing():
             # upsert, for a call that Milvus took and a death that came before its answer must not leave the row twice
             self._store.client.upsert(collection, records, partition_name=partition, timeout=WRITE_TIMEOUT_S)
 

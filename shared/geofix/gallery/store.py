@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Store:
         self.name = redacted(uri)
         self.embedded = not is_server(uri)
         self._lite: tuple[Any, Any] | None = None
+        self._writing = threading.Lock()
         if not (create and self.embedded):
             check_uri(uri)
         from pymilvus import MilvusClient
@@ -128,6 +130,12 @@ class Store:
                 f"the vector database at {self.name} cannot be reached or refused the call",
                 Reason.GALLERY_UNAVAILABLE,
             ) from error
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """As `errors`, for calls that write: an embedded Milvus Lite loses its log's file where two write at the same time."""
+        with self._writing if self.embedded else contextlib.nullcontext(), self.errors():
+            yield
 
     def resolve(self, alias: str) -> str | None:
         """The collection that an alias names, or None where the alias does not exist."""

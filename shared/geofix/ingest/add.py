@@ -32,6 +32,8 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 PAGE = 1_000
+VECTORS = 32
+"""Items that bring vectors, embedded together; no service takes more by default."""
 LOOKED_UP = 256
 """Images looked up in the gallery at a time."""
 SAME_PLACE_DEG = 1e-6
@@ -211,7 +213,7 @@ class Adder:
             kind = "feature" if item.feature is not None else "image" if item.embedding is None else "embedding"
             batch = waiting.setdefault(kind, [])
             batch.append(image)
-            if len(batch) == self._embeds.batch:
+            if len(batch) == (self._embeds.batch if kind == "image" else VECTORS):
                 yield waiting.pop(kind)
         yield from waiting.values()
 
