@@ -83,7 +83,7 @@ class Confinement:
         return SearchPlan(cells, MOST_NEIGHBORS if strategy is Strategy.SWC else usual.k)
 
     def places(self, area: Area, strategy: Strategy, scores: CellScores, neighbors: Neighbors) -> NDArray[np.intp]:
-        """Ranks of the area's neighbours, to the rounding of its edge, that the strategy uses; SWC's: of the best cell that has any."""
+        """Ranks of the area's neighbours (to its edge's rounding) that the strategy uses; SWC's: the best cell's that has any."""
         inside = np.flatnonzero(area.distance_km(neighbors.xyz) <= EDGE_KM)
         if strategy is Strategy.POSTERIOR:
             return inside[: self._rule.k]
