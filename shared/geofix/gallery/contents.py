@@ -131,7 +131,7 @@ class Contents:
     def _query(
         self, collection: str, where: str, fields: list[str], consistency: str = "Strong", **more: Any
     ) -> list[Mapping[str, Any]]:
-        with self._store.errors():
+        with self._store.alone():
             found: list[Mapping[str, Any]] = self._store.client.query(
                 collection,
                 filter=where,
@@ -143,7 +143,7 @@ class Contents:
         return found
 
     def _write(self, collection: str, records: list[dict[str, Any]], partition: str | None = None) -> None:
-        with self._store.writing():
+        with self._store.alone():
             # upsert, for a call that Milvus took and a death that came before its answer must not leave the row twice
             self._store.client.upsert(collection, records, partition_name=partition, timeout=WRITE_TIMEOUT_S)
 

@@ -132,8 +132,8 @@ class Store:
             ) from error
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
-        """As `errors`, for calls that write: an embedded Milvus Lite loses its log's file where two write at the same time."""
+    def alone(self) -> Iterator[None]:
+        """As `errors`, one call at a time where Milvus Lite is embedded: two that write at once lose its log's file."""
         with self._writing if self.embedded else contextlib.nullcontext(), self.errors():
             yield
 

@@ -155,7 +155,7 @@ class GalleryVersions:
         info = self.get(name)
         finished = (job,) if job else info.unfinished
         if info.state is State.FILLING and finished:
-            with self.store.writing():
+            with self.store.alone():
                 self.store.client.flush(name, timeout=WRITE_TIMEOUT_S)
             self._set(name, **{f"add.{each}": 1 for each in finished})
         return self.get(name)
@@ -371,7 +371,7 @@ class GalleryVersions:
             after = page[-1].row.id
         contents.insert(rows)
         total = info.images + info.set_aside
-        with self.store.writing():
+        with self.store.alone():
             self.store.client.flush(info.name, timeout=WRITE_TIMEOUT_S)
         if contents.count() != total:
             raise _unfinished(info.name, f"it holds {contents.count()} of {total} images: build it again")
