@@ -29,11 +29,6 @@ def pattern(width: int = 64, height: int = 48) -> Image.Image:
     return Image.fromarray(np.stack([x, y, (x + 2 * y) / 3], axis=-1).astype(np.uint8))
 
 
-def noise(side: int = 256) -> Image.Image:
-    """A picture of nothing."""
-    return Image.fromarray(np.random.default_rng(3).integers(0, 256, (side, side, 3), np.uint8))
-
-
 def chunk(name: bytes, data: bytes) -> bytes:
     """A chunk of a PNG."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from geofix import __version__
 from geofix.client import AsyncClient, LocateOptions, Location
+from geofix.errors import InvalidInput, Reason
 from geofix_web.answers import (
     BatchOut,
     InfoOut,
@@ -77,6 +78,8 @@ class Options(BaseModel):
         """
         given: dict[str, Any] = self.model_dump()
         for name, values in fields.items():
+            if name in _SWITCHES and values[-1] not in ("true", "false"):
+                raise InvalidInput(f"{name}: say true or false", Reason.OPTION_INVALID, {"option": name})
             given[name] = values if name == "probabilities" else values[-1]
         try:
             return Options.model_validate(given)
@@ -96,6 +99,7 @@ class Options(BaseModel):
         )
 
 
+_SWITCHES = tuple(name for name, kind in Options.model_fields.items() if kind.annotation is bool)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 

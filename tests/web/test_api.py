@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +16,7 @@ import pytest
 
 from geofix.client import Client
 from geofix.v1.error_reason_pb2 import ErrorReason
+from image_factory import encoded, pattern
 
 pytestmark = pytest.mark.e2e
 
@@ -80,6 +83,7 @@ def test_clients_of_mever_can_switch(site: Any) -> None:
     assert set(best) == {"latitude", "longitude", "confidence", "retrieved_images"}
     assert 0 < best["confidence"] <= 1
     assert best["retrieved_images"]
+    assert ask(site, "/v1/locate?format=mever", encoded(pattern(), "PNG"), "image/jpeg").json == {"predictions": []}
 
 
 def test_a_batch_has_a_result_for_each(site: Any) -> None:
@@ -165,3 +169,11 @@ def test_files_are_packed_and_not_sent_twice(site: Any) -> None:
     assert ask(site, "/../pyproject.toml").status == 404
     assert ask(site, "/samples/..%2Fpyproject.toml").status == 404
     assert ask(site, "/v1/locate").status == 405
+
+
+def test_schemathesis_passes(site: Any, tmp_path: Path) -> None:
+    # positive_data_acceptance: bytes of any kind fit the schema of an image, which OpenAPI cannot describe closer.
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{site.url}/openapi.json"]
+    options = ["--max-examples", "4", "--generation-deterministic", "--exclude-checks", "positive_data_acceptance"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=200, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr

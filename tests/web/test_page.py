@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import signal
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,12 +15,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from browsers import FLAGS, chromium
 from geofix.geo import haversine_km
-from image_factory import chunk, encoded, png
+from image_factory import chunk, encoded, pattern, png
 
 pytestmark = pytest.mark.e2e
 
@@ -27,6 +30,7 @@ FLORIDA = ROOT / "samples" / "florida.jpg"
 ITALY = ROOT / "samples" / "italy.jpg"
 SECONDS = 30
 PAGE_BYTES = 1_500_000
+expect.set_options(timeout=SECONDS * 1000)
 Open = Callable[..., Page]
 
 
@@ -107,6 +111,16 @@ def exported(page: Page, label: str) -> bytes:
     return Path(download.value.path()).read_bytes()
 
 
+def serious(page: Page) -> list[str]:
+    page.wait_for_timeout(400)  # colours have come to rest
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{v['id']}: {v['help']} {[n['html'][:120] for n in v['nodes'][:3]]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
 def test_a_dropped_image_is_located(visit: Open, capsys: pytest.CaptureFixture[str]) -> None:
     page = visit()
     drop(page, FLORIDA)
@@ -147,6 +161,31 @@ def test_pointing_at_an_image_marks_its_dot_and_the_other_way_round(visit: Open)
     expect(page.locator("#map .dot.lit")).to_have_attribute("aria-label", re.compile("^Similar image 2, "))
 
 
+def test_all_of_it_works_without_a_mouse(visit: Open) -> None:
+    page = visit()
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files([FLORIDA, ITALY])
+    expect(page.locator("#live")).to_contain_text(re.compile("italy.jpg: near|florida.jpg: near"))
+    expect(page.locator("#strip button")).to_have_count(2)
+    page.locator("#strip button").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer .file")).to_have_text("italy.jpg")
+    expect(page.locator("#strip button").nth(1)).to_be_focused()
+    page.locator("#compare, #pick").first.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.type("41.8, 13.4")
+    page.keyboard.press("Enter")
+    expect(page.locator("#off")).to_contain_text("off by")
+    page.locator("#evidence [data-index='0']").focus()
+    expect(page.locator("#map .dot.lit")).to_have_count(1)
+
+
 def test_with_the_truth_everything_shows_how_far_off_it_is(visit: Open) -> None:
     page = visit()
     page.get_by_role("button", name="Tasmania").click()
@@ -160,7 +199,7 @@ def test_with_the_truth_everything_shows_how_far_off_it_is(visit: Open) -> None:
     expect(page.locator("#legend")).to_contain_text("Distance to the truth")
     near = [float(haversine_km(n["lat"], n["lon"], *truth)) for n in answer["neighbors"]]
     shown = page.locator("#map .dot").evaluate_all("(all) => all.map((e) => e.style.getPropertyValue('--of'))")
-    steps = {1: "#28339b", 25: "#3f79bd", 200: "#74b3dd", 750: "#fbd96a", 2500: "#f08447"}
+    steps = {1: "#28339b", 25: "#2f6cb0", 200: "#74b3dd", 750: "#fbd96a", 2500: "#f08447"}
     assert shown == [next((c for km, c in steps.items() if d <= km), "#c9252b") for d in near]
     page.get_by_role("button", name="Forget it").click()
     expect(page.locator("#legend")).to_contain_text("Similar images")
@@ -197,13 +236,16 @@ def test_what_is_shown_can_be_taken_away(visit: Open) -> None:
         assert len(card.convert("RGB").getcolors(1_000_000) or ()) > 500
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_the_position_in_a_file_is_shown_apart_and_not_used(visit: Open, kind: str) -> None:
     page = visit()
     with Image.open(FLORIDA) as image:
         exif = image.getexif()
         exif.get_ifd(0x8825).update({1: "S", 2: (33.0, 51.0, 30.0), 3: "E", 4: (151.0, 12.0, 36.0)})
-        data, plain = encoded(image, kind, exif=exif), encoded(image, kind)
+        plain = encoded(image, kind)
+        data = encoded(image, kind, exif=exif)
+    if kind == "PNG":  # before the pixels, as cameras write it
+        data = plain[:33] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + plain[33:]
     choose(page, file("here", data, f"image/{kind.lower()}"))
     expect(page.locator("#exif")).to_contain_text("33.86° S, 151.21° E")
     with_position = answered(page)
@@ -214,6 +256,15 @@ def test_the_position_in_a_file_is_shown_apart_and_not_used(visit: Open, kind: s
     without = answered(page)
     assert (with_position["lat"], with_position["lon"]) == (without["lat"], without["lon"])
     expect(page.locator("#exif")).to_have_count(0)
+
+
+def test_what_cannot_be_located_says_so(visit: Open) -> None:
+    page = visit()
+    choose(page, file("drawing.png", encoded(pattern(), "PNG"), "image/png"))
+    expect(page.locator("#place")).to_have_text("Cannot be located")
+    expect(page.locator(".guess")).to_contain_text("not to be relied on")
+    expect(page.locator("#map .estimate.guess")).to_have_count(1)
+    expect(page.locator("#map .radius-label")).to_have_count(0)
 
 
 def test_a_file_that_is_no_image_is_told_so(visit: Open) -> None:
@@ -245,6 +296,19 @@ def test_a_photo_of_60_mb_is_made_smaller_here(visit: Open, tmp_path: Path) -> N
     )
 
 
+def test_of_ten_files_two_broken_eight_are_answered(visit: Open) -> None:
+    page = visit()
+    samples = sorted((ROOT / "samples").glob("*.jpg"))
+    files: list[dict[str, Any]] = [file(p.name, p.read_bytes()) for p in samples]
+    broken = [file("cut.jpg", FLORIDA.read_bytes()[:900]), file("text.jpg", b"text")]
+    choose(page, *files[:4], *broken, *files[4:])
+    expect(page.locator("#strip button")).to_have_count(10)
+    expect(page.locator("#strip button.done")).to_have_count(8)
+    expect(page.locator("#strip button.failed")).to_have_count(2)
+    page.locator("#strip button.failed").first.click()
+    expect(page.locator("#failure")).to_have_text(re.compile("truncated or damaged"))
+
+
 def test_a_double_click_asks_once(visit: Open) -> None:
     page = visit()
     asked: list[str] = []
@@ -255,3 +319,88 @@ def test_a_double_click_asks_once(visit: Open) -> None:
     choose(page, FLORIDA)
     expect(page.locator("#strip button.done")).to_have_count(2)  # the sample, and the file
     assert len(asked) == 2
+
+
+def test_a_gateway_that_dies_is_said_and_the_images_wait_for_it(visit: Open, site: Any) -> None:
+    page = visit()
+    choose(page, FLORIDA)
+    expect(page.locator("#sure")).to_be_visible()
+    os.kill(site.platform.pids["gateway"], signal.SIGKILL)
+    choose(page, *sorted((ROOT / "samples").glob("*.jpg"))[:4])
+    expect(page.locator("#failure").or_(page.locator("#sure"))).to_be_visible()
+    expect(page.locator("#strip button.failed").first).to_be_visible()
+    page.locator("#strip button.failed").first.click()
+    expect(page.locator("#failure")).to_contain_text("Your images are still here")
+    expect(page.locator("#service")).to_contain_text("away", timeout=60_000)
+    expect(page.locator("#strip button.done")).to_have_count(5, timeout=90_000)
+    expect(page.locator("#service")).to_be_hidden()
+
+
+def test_a_server_that_is_gone_is_said(visit: Open) -> None:
+    page = visit()
+    page.context.set_offline(True)
+    choose(page, FLORIDA)
+    expect(page.locator("#failure")).to_contain_text("Is geofix still running?")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#sure")).to_be_visible()
+
+
+def test_it_fits_a_phone(visit: Open) -> None:
+    page = visit(viewport={"width": 360, "height": 740}, has_touch=True)
+    choose(page, FLORIDA, ITALY)
+    expect(page.locator("#sure")).to_be_visible()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+    expect(page.locator("#map .estimate")).to_be_visible()
+    page.locator("#evidence").scroll_into_view_if_needed()
+    assert serious(page) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit: Open, theme: str) -> None:
+    page = visit(color_scheme=theme)
+    expect(page.locator("#samples")).to_be_visible()
+    assert page.locator("html").get_attribute("data-theme") == theme
+    assert serious(page) == []
+    page.get_by_role("button", name="Florida").click()
+    page.locator("#compare").click()
+    page.locator("#details summary").click()
+    expect(page.locator("#off")).to_be_visible()
+    assert serious(page) == []
+    choose(page, file("notes.txt", b"not an image", "text/plain"))
+    expect(page.locator("#failure")).to_be_visible()
+    assert serious(page) == []
+
+
+def test_the_reference_of_the_api_can_be_read(visit: Open) -> None:
+    page = visit("/api")
+    expect(page.locator("#operations")).to_contain_text("/v1/locate")
+    expect(page.locator("#schemas")).to_contain_text("NeighborOut")
+    assert serious(page) == []
+
+
+def test_a_neighbour_without_a_picture_has_its_source_behind_a_click(visit: Open) -> None:
+    page = visit()
+
+    def elsewhere(route: Any) -> None:
+        """The platform's answer, as a gallery of pictures at other addresses would give it."""
+        answer = route.fetch().json()
+        for neighbor in answer["neighbors"]:
+            neighbor |= {
+                "thumbnail": None,
+                "picture": "https://pictures.example/1.jpg",
+                "attribution": "A. Photographer",
+            }
+        answer["neighbors"][1]["picture"] = "javascript:alert(1)"
+        route.fulfill(json=answer)
+
+    page.route("**/v1/locate*", elsewhere)
+    choose(page, FLORIDA)
+    first = page.locator("#evidence [data-index='0']")
+    expect(first).to_contain_text("A. Photographer")
+    first.hover()
+    link = page.locator("#about a")
+    expect(link).to_have_attribute("href", "https://pictures.example/1.jpg")
+    expect(link).to_have_attribute("rel", "noopener noreferrer")
+    page.locator("#evidence [data-index='1']").hover()
+    expect(page.locator("#about a")).to_have_count(0)

@@ -8,7 +8,7 @@ const SIMILARITY = ["#482475", "#414487", "#355f8d", "#2a788e", "#21918c", "#22a
 /** Distances that the literature counts within (km): street, city, region, country, continent. */
 export const DISTANCES = [
   { km: 1, colour: "#28339b", label: "within 1 km" },
-  { km: 25, colour: "#3f79bd", label: "within 25 km" },
+  { km: 25, colour: "#2f6cb0", label: "within 25 km" },
   { km: 200, colour: "#74b3dd", label: "within 200 km" },
   { km: 750, colour: "#fbd96a", label: "within 750 km" },
   { km: 2500, colour: "#f08447", label: "within 2,500 km" },
@@ -34,7 +34,7 @@ export function neighborColour(neighbor, neighbors, truth) {
 /** Ink that can be read on a colour (WCAG relative luminance). */
 export function inkOn(colour) {
   const [r, g, b] = channels(colour).map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.18 ? "#111820" : "#ffffff";
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#111820" : "#ffffff";
 }
 
 const channels = (colour) => [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));

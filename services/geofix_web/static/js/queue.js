@@ -25,8 +25,12 @@ export function add(files, { truth = null } = {}) {
   for (const file of files) {
     const key = `${file.name}:${file.size}:${file.lastModified}`;
     const here = state.items.find((item) => item.key === key);
-    if (!here && state.items.length >= MOST) refused.push(file.name);
-    else first ??= here ?? take(file, key, truth);
+    if (!here && state.items.length >= MOST) {
+      refused.push(file.name);
+      continue;
+    }
+    const item = here ?? take(file, key, truth);
+    first ??= item;
   }
   if (first) select(first.id);
   changed("items");
