@@ -4,7 +4,8 @@
 
 Backbone: EfficientNet-B4 of `efficientnet_pytorch`, short side 300 px, 1792 values. Mixture head, cells, gallery and decision
 rule are of orbit's size; the retrieval module is the published one (LayerNorm, 1792 -> 4096 -> 1792, LayerNorm) and a projection
-to orbit's 128 values, so that both bundles search the same gallery. Needs torch and the extra `bench`.
+to orbit's 128 values, so that both bundles search the same gallery. Needs torch and
+`efficientnet_pytorch` (pip install efficientnet_pytorch).
 """
 
 from __future__ import annotations

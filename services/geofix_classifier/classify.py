@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofix.bundle import BACKBONE, CLASSIFIER, Bundle
-from geofix.onnx import OnnxSession
+from geofix.onnx import ElasticSession, OnnxSession
+from geofix.placement import Placement
 from geofix.posterior import CellScores
 
 Array = NDArray[np.float32]
@@ -31,11 +32,12 @@ class Classifier:
         MismatchError: the bundle is damaged, or the execution provider asked for is not to be had.
     """
 
-    def __init__(self, bundle: Bundle, providers: Sequence[str], threads: int) -> None:
+    def __init__(self, bundle: Bundle, placement: Placement) -> None:
         self.bundle = bundle
         self.cells = bundle.cells
-        self._backbone = OnnxSession(bundle.path(BACKBONE), providers, threads)
-        self._head = OnnxSession(bundle.path(CLASSIFIER), providers, threads)
+        self._backbone = ElasticSession(bundle.path(BACKBONE), placement)
+        self._head = OnnxSession(bundle.path(CLASSIFIER), placement.providers, 1, placement.sizes)
+        self._sizes = placement.sizes
         self.providers = self._backbone.providers
 
     @property
@@ -43,6 +45,12 @@ class Classifier:
         """A grey image as the network's input, shape (3, size, size): warms the device up, and finds out whether it works."""
         size = self.bundle.manifest.preprocessing.size
         return np.zeros((3, size, size), np.float32)
+
+    def warm_up(self) -> None:
+        """Passes of every batch size, so that no request pays for memory and kernels."""
+        for size in self._sizes:
+            self._backbone.warm_up(np.stack([self.probe] * size))
+            self.classify([self.probe] * size)
 
     def classify(self, batch: Sequence[Array]) -> list[Classification]:
         """Classifications of inputs of one shape, (3, height, width), or of features, (feature_dim,)."""

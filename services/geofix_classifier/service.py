@@ -51,11 +51,12 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
         metrics = QueueMetrics("classifier")
         self._batcher = Batcher(
             "classifier",
-            # One thread owns the networks: two passes at once would only share the same cores.
-            [self._classifier.classify],
+            # Of a session on a device one thread is the owner; on the CPU each lane has a core of its own.
+            [self._classifier.classify] * self._settings.placement.lanes,
             self._prepare,
             prepare_threads=self._settings.decode_threads or available_cpus(),
             max_queue=self._settings.max_queue,
+            max_batch=self._settings.placement.sizes[-1],
             key=lambda item: item.shape,
             observer=metrics,
         )
@@ -109,8 +110,8 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
 
     def _load(self) -> Classifier:
         settings = self._settings
-        classifier = Classifier(Bundle.load(settings.bundle), settings.provider_list, settings.threads)
-        classifier.classify([classifier.probe])  # so that the first request does not pay for memory and kernels
+        classifier = Classifier(Bundle.load(settings.bundle), settings.placement)
+        classifier.warm_up()
         return classifier
 
     def _cell_count(self, asked: int) -> int:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geofix.bundle import BACKBONE, EMBEDDER, Bundle
-from geofix.onnx import OnnxSession
+from geofix.onnx import ElasticSession, OnnxSession
+from geofix.placement import Placement
 
 Array = NDArray[np.float32]
 
@@ -20,10 +21,11 @@ class Embedder:
         MismatchError: the bundle is damaged, or the execution provider asked for is not to be had.
     """
 
-    def __init__(self, bundle: Bundle, providers: Sequence[str], threads: int, embed_images: bool) -> None:
+    def __init__(self, bundle: Bundle, placement: Placement, embed_images: bool) -> None:
         self.bundle = bundle
-        self._module = OnnxSession(bundle.path(EMBEDDER), providers, threads)
-        self._backbone = OnnxSession(bundle.path(BACKBONE), providers, threads) if embed_images else None
+        self._sizes = placement.sizes
+        self._module = OnnxSession(bundle.path(EMBEDDER), placement.providers, 1, placement.sizes)
+        self._backbone = ElasticSession(bundle.path(BACKBONE), placement) if embed_images else None
         self.providers = self._module.providers
 
     @property
@@ -35,6 +37,11 @@ class Embedder:
     def probe(self) -> Array:
         """A zero feature, shape (feature_dim,): warms the device up, and finds out whether it works."""
         return np.zeros(self.bundle.manifest.feature_dim, np.float32)
+
+    def warm_up(self) -> None:
+        """Passes of every batch size, so that no request pays for memory and kernels."""
+        for size in self._sizes:
+            self.embed([self.probe] * size)
 
     def embed(self, batch: Sequence[Array]) -> list[Array]:
         """Unit embeddings, shape (embedding_dim,), of features, (feature_dim,), or of network inputs of one shape, (3, h, w)."""

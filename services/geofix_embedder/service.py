@@ -44,11 +44,12 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
         metrics = QueueMetrics("embedder")
         self._batcher = Batcher(
             "embedder",
-            # One thread owns the networks: two passes at once would only share the same cores.
-            [self._embedder.embed],
+            # Of a session on a device one thread is the owner; on the CPU each lane has a core of its own.
+            [self._embedder.embed] * (self._settings.placement.lanes if self._settings.embed_images else 1),
             self._prepare,
             prepare_threads=available_cpus() if self._settings.embed_images else 1,
             max_queue=self._settings.max_queue,
+            max_batch=self._settings.placement.sizes[-1],
             key=lambda item: item.shape,
             observer=metrics,
         )
@@ -102,10 +103,8 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
 
     def _load(self) -> Embedder:
         settings = self._settings
-        embedder = Embedder(
-            Bundle.load(settings.bundle), settings.provider_list, settings.threads, settings.embed_images
-        )
-        embedder.embed([embedder.probe])  # so that the first request does not pay for memory and kernels
+        embedder = Embedder(Bundle.load(settings.bundle), settings.placement, settings.embed_images)
+        embedder.warm_up()
         return embedder
 
     def _item(self, index: int, source: types_pb2.ImageSource) -> SourceItem:

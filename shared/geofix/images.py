@@ -34,7 +34,7 @@ VERSION = "2"
 """Of what this module makes of an image; it is part of the key under which answers are cached."""
 OVERSAMPLING = 2
 """Pixels a side to which a large JPEG is decoded at least, in multiples of the network's input: at 2 the embeddings agree with
-those of the full size to a cosine of 0.999, at 1 only to 0.998 at the median (`benchmarks/decoding.py`)."""
+those of the full size to a cosine of 0.9989 at the median, at 1 to 0.9967 (`benchmarks/decoding.py`)."""
 
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from geofix.errors import ConfigurationError
 from geofix.images import ImageLimits
+from geofix.placement import Placement
 from geofix.variables import PREFIX, explain_unknown, known_variables
 
 
@@ -91,12 +92,22 @@ class ModelSettings(ServiceSettings):
         pattern=r"^\w+(,\w+)*$",
         description="ONNX Runtime execution providers, by commas, in order of preference; the ones named must be in use",
     )
-    threads: int = Field(0, ge=0, description="threads of one inference; 0 is all cores that the process may use")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="threads of one pass on the CPU; 0 is one where passes share the cores, all cores for a pass that is alone",
+    )
+    batch_sizes: str = Field(
+        "",
+        pattern=r"^([1-9]\d{0,3}(,[1-9]\d{0,3})*)?$",
+        description="sizes that batches are padded to, by commas; empty is 1 on the CPU, 1,2,4,8,16,32 on a GPU",
+    )
 
     @property
-    def provider_list(self) -> tuple[str, ...]:
-        """The providers, in order."""
-        return tuple(self.providers.split(","))
+    def placement(self) -> Placement:
+        """Where and how the networks run."""
+        sizes = sorted({int(size) for size in self.batch_sizes.split(",") if size})
+        return Placement(tuple(self.providers.split(",")), self.threads, tuple(sizes))
 
 
 def _explain(cls: type[Settings], loc: tuple[int | str, ...], item: object) -> str:

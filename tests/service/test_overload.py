@@ -16,6 +16,7 @@ from bundle_factory import grey_image, image_of, make_bundle
 from geofix import server
 from geofix.batching import FAILURES_UNTIL_UNHEALTHY
 from geofix.bundle import Bundle
+from geofix.cpus import available_cpus
 from geofix.errors import DeadlineExceeded, Overloaded, Reason, Unavailable
 from geofix.sources import Array
 from geofix.v1 import classifier_service_pb2 as pb
@@ -67,7 +68,9 @@ async def serving(
         return devices[-1]
 
     monkeypatch.setattr(service, "Classifier", make)
-    settings = ClassifierSettings(listen=LISTEN, bundle=bundle.directory, decode_threads=1, **more)
+    settings = ClassifierSettings(
+        listen=LISTEN, bundle=bundle.directory, decode_threads=1, threads=available_cpus(), **more
+    )  # one lane
     async with running(ClassifierService(settings), settings) as channel:
         (device,) = devices
         device.passes = 0

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from geofix.errors import ConfigurationError
 from geofix.images import ImageLimits
+from geofix.placement import Placement
 from geofix.settings import ModelSettings, ServiceSettings
 
 NEEDED = {"GEOFIX_LISTEN": "127.0.0.1:50051", "GEOFIX_BUNDLE": "bundles/orbit"}
@@ -41,7 +42,7 @@ def test_every_setting_is_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_not_set_has_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     found = read(monkeypatch, NEEDED)
     assert found.max_batch == 32
-    assert found.provider_list == ("CPUExecutionProvider",)
+    assert found.placement == Placement(("CPUExecutionProvider",), 0, ())
     assert found.image_limits == ImageLimits(20 * 1024 * 1024, 50_000_000)
 
 
@@ -52,7 +53,11 @@ def test_the_limits_on_an_image_are_those_that_were_set(monkeypatch: pytest.Monk
 
 def test_providers_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     found = read(monkeypatch, NEEDED | {"GEOFIX_PROVIDERS": "CUDAExecutionProvider,CPUExecutionProvider"})
-    assert found.provider_list == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert found.placement.providers == ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def test_batch_sizes_are_put_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, NEEDED | {"GEOFIX_BATCH_SIZES": "8,1,4"}).placement.sizes == (1, 4, 8)
 
 
 def test_settings_of_other_services_do_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +91,8 @@ def test_all_that_is_missing_is_named_at_once_with_its_purpose() -> None:
         ("GEOFIX_LOG_LEVEL", "verbose"),
         ("GEOFIX_PROVIDERS", "CPUExecutionProvider,"),
         ("GEOFIX_THREADS", "-1"),
+        ("GEOFIX_BATCH_SIZES", "0"),
+        ("GEOFIX_BATCH_SIZES", "4,,8"),
     ],
 )
 def test_a_wrong_value_names_its_variable_and_its_purpose(
