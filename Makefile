@@ -95,7 +95,7 @@ docs: setup-test ## build the site into build/site, its generated pages first; n
 docs-serve: setup-test ## show the site at http://127.0.0.1:8000 while you write
 	@$(BIN)/python -m mkdocs serve
 
-chaos: setup ## kill, stop, slow down and cut off each part under load; every answer is checked (6 minutes; CHAOS="--only kill")
+chaos: setup ## kill, stop, slow down and cut off each part under load; every answer is checked (some 10 minutes; CHAOS="--only kill")
 	@$(BIN)/python benchmarks/chaos.py $(CHAOS)
 
 soak: setup ## load for 3 + 10 minutes and watch memory, descriptors and tasks (SOAK="--seconds 60 --warm-up 20")

@@ -1,6 +1,6 @@
 """`make chaos`: hurts each part of the platform under load, compares every answer with the known-good one, times the recovery.
 
-    python benchmarks/chaos.py                       # every fault: about 6 minutes
+    python benchmarks/chaos.py                       # every fault: some 10 minutes
     python benchmarks/chaos.py --only kill           # kill -9 alone: about 2 minutes
     python benchmarks/chaos.py --only reset,silent   # and so on
 
