@@ -326,7 +326,7 @@ def test_a_gateway_that_dies_is_said_and_the_images_wait_for_it(visit: Open, sit
     choose(page, FLORIDA)
     expect(page.locator("#sure")).to_be_visible()
     os.kill(site.platform.pids["gateway"], signal.SIGKILL)
-    choose(page, *sorted((ROOT / "samples").glob("*.jpg"))[:4])
+    choose(page, *sorted(path for path in (ROOT / "samples").glob("*.jpg") if path != FLORIDA)[:4])
     expect(page.locator("#failure").or_(page.locator("#sure"))).to_be_visible()
     expect(page.locator("#strip button.failed").first).to_be_visible()
     page.locator("#strip button.failed").first.click()
