@@ -85,13 +85,25 @@ def test_ready_located_stopped_and_started_again(start: Start, tmp_path: Path) -
     assert "\x1b" not in up.output, "no colours where the output is not a terminal"
     assert up.processes() == []
 
+    looked = tmp_path / "new" / "logs" / "gallery.log"
+    before = looked.stat().st_mtime_ns
     again = start(data_dir=fresh)
     again.until_ready()
     assert "loaded" not in again.output
+    assert looked.stat().st_mtime_ns == before, "the gallery was closed cleanly: no loader looks through it again"
     assert_locates(f"127.0.0.1:{again.port}")
     again.process.terminate()
     assert again.process.wait(60) == 0
     assert again.processes() == []
+
+    (milvus,) = (tmp_path / "new").glob("*/milvus.db")
+    shutil.rmtree(milvus)
+    milvus.mkdir()
+    mended = start(data_dir=fresh)
+    mended.until_ready()
+    assert "finds no gallery: looking through it" in mended.output
+    assert "500 images loaded" in mended.output
+    assert_locates(f"127.0.0.1:{mended.port}")
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.5, 0.8, 1.2, 1.6, 2.0, 2.6])

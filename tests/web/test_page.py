@@ -166,7 +166,9 @@ def test_all_of_it_works_without_a_mouse(visit: Open) -> None:
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
+    until(page, "document.activeElement.id === 'panel'")  # following the link moves the focus a moment later
     page.keyboard.press("Tab")
+    expect(page.locator("#choose")).to_be_focused()
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files([FLORIDA, ITALY])

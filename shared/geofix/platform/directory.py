@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -93,6 +94,21 @@ class DataDirectory:
             self._lock.unlink(missing_ok=True)
             self._file.close()
             self._file = None
+
+    def take_clean(self, bundle: Bundle) -> bool:
+        """Whether the last platform with this bundle's gallery ended cleanly; taken back, until this one does."""
+        mark = self._clean(bundle)
+        was = mark.exists() and self.milvus(bundle).exists()
+        mark.unlink(missing_ok=True)
+        return was
+
+    def leave_clean(self, bundle: Bundle) -> None:
+        """Say that the gallery was whole and has been closed: the next start need not look through it."""
+        with contextlib.suppress(OSError):  # a full disk: the next start looks
+            self._clean(bundle).touch()
+
+    def _clean(self, bundle: Bundle) -> Path:
+        return self.milvus(bundle).with_name("closed-cleanly")
 
     def log(self, name: str) -> Path:
         """The log file of a child."""

@@ -36,6 +36,7 @@ class Plan:
         services: in the order in which people read them.
         web: the page and the JSON API, or None where nobody asked for them.
         drain_s: how long a service may take to finish what it has begun.
+        embedded: whether Milvus is the one in the data directory.
     """
 
     valkey: Spec | None
@@ -43,6 +44,7 @@ class Plan:
     services: tuple[Spec, ...]
     web: Spec | None
     drain_s: float
+    embedded: bool
 
 
 def make_plan(
@@ -95,6 +97,7 @@ def make_plan(
         services=services,
         web=None if web_port is None else _web(f"{HOST}:{web_port}", f"{HOST}:{port}", common),
         drain_s=_seconds(common["GEOFIX_DRAIN_DELAY_S"]) + _seconds(common["GEOFIX_DRAIN_S"]),
+        embedded=not given.get("GEOFIX_MILVUS_URI"),
     )
 
 

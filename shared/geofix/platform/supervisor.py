@@ -24,6 +24,9 @@ READY_S = 60.0
 STOP_S = 4.0
 """Seconds that children have to end by themselves after SIGTERM, beyond the time to drain."""
 
+UNCHECKED_S = 10.0
+"""Seconds that retrieval has to be ready where nothing looked through the gallery first; then the loader does."""
+
 _STARTING_TICK_S, _RUNNING_TICK_S = 0.05, 0.2
 _SETTING_WRONG = 2
 """Exit code of a process that cannot use its settings: starting it again would change nothing."""
@@ -70,7 +73,9 @@ class Platform:
         self._thread: threading.Thread | None = None
         self._error: GeofixError | None = None
         self._began = 0.0
+        self._bundle: Bundle
         self._plan: Plan
+        self._unchecked = False  # the gallery was closed cleanly, and retrieval started without a look at it
 
     @property
     def address(self) -> str:
@@ -105,7 +110,7 @@ class Platform:
             GeofixError: it cannot start; the message says why and what to do. Nothing is left running.
         """
         self._began = time.monotonic()
-        bundle = Bundle.load(self._bundle_directory)
+        self._bundle = bundle = Bundle.load(self._bundle_directory)
         self._port = claim_port(self._port)
         if self._web_port is not None:
             self._web_port = claim_port(self._web_port, "--web-port")
@@ -114,6 +119,7 @@ class Platform:
             milvus = self._directory.milvus(bundle)
             milvus.mkdir(parents=True, exist_ok=True)
             self._plan = make_plan(bundle, self._port, milvus, web_port=self._web_port)
+            self._unchecked = self._plan.embedded and self._directory.take_clean(bundle)
             # A thread that lives as long as the platform: on Linux children end with the thread that started them.
             self._thread = threading.Thread(target=self._run, name="geofix-platform", daemon=True)
             self._thread.start()
@@ -171,14 +177,25 @@ class Platform:
         finally:
             self._report.close()
             self._stop_children()
+            if self._ended_well():
+                self._directory.leave_clean(self._bundle)
             self._directory.release()
             self._over.set()
 
+    def _ended_well(self) -> bool:
+        """Whether everything was ready and retrieval has just closed the gallery by itself."""
+        retrieval = self._children.get(RETRIEVAL)
+        served = self._ready.is_set() and self._error is None and self._plan.embedded
+        return served and retrieval is not None and retrieval.exit_code == 0
+
     def _start_children(self) -> None:
         plan = self._plan
-        self._launch(plan.loader, pipe=True)
+        if not self._unchecked:
+            self._launch(plan.loader, pipe=True)
         for spec in plan.services:
-            if spec.name != RETRIEVAL:  # waits for the gallery: Milvus Lite serves one process at a time
+            if (
+                spec.name != RETRIEVAL or self._unchecked
+            ):  # it waits for the loader: Milvus Lite serves one process at a time
                 self._launch(spec)
         for extra in (plan.valkey, plan.web):
             if extra is not None:
@@ -217,6 +234,8 @@ class Platform:
                 self._directory.write_admin(child.spec.admin)
         elif refusal := self._probes[name].refusal():
             raise PlatformError(f"{name} cannot serve: {refusal}")
+        elif name == RETRIEVAL and self._unchecked and time.monotonic() - child.started_at > UNCHECKED_S:
+            self._look_after_all(child)
         elif time.monotonic() - child.started_at > self._ready_s and self._can_be_ready(name):
             if not child.spec.essential:
                 self._give_up_on(name, child, f"is not ready after {self._ready_s:.0f} s")
@@ -225,6 +244,15 @@ class Platform:
                 f"{name} runs but is not ready after {self._ready_s:.0f} s; the last lines of {child.log}:\n"
                 f"{child.last_lines()}"
             )
+
+    def _look_after_all(self, retrieval: Child) -> None:
+        """The gallery is not as it was closed: the loader mends it before retrieval starts again."""
+        self._unchecked = False
+        retrieval.kill()
+        self._probes.pop(RETRIEVAL).close()
+        del self._children[RETRIEVAL]
+        self._report.say(RETRIEVAL, "finds no gallery: looking through it", "yellow")
+        self._launch(self._plan.loader, pipe=True)
 
     def _can_be_ready(self, name: str) -> bool:
         """Whether the time counts: the gateway cannot be ready before the services that it calls."""
