@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import subprocess
@@ -10,9 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from geofix.bundle import Bundle
+from geofix.local import LocalEngine
 
 ROOT = Path(__file__).parents[2]
 ORBIT = ROOT / "bundles" / "orbit"
@@ -51,6 +55,29 @@ def test_the_demo_locates_the_samples() -> None:
     off = [float(re.findall(r"([\d,.]+) km", line)[-1].replace(",", "")) for line in lines.values()]
     assert sum(km <= 200 for km in off) >= 6, done.stdout
     assert sum("not localizable" in line for line in lines.values()) <= 1, done.stdout
+
+
+def nothing(rng: np.random.Generator) -> dict[str, Image.Image]:
+    """Pictures that show no place; discs and blocks are of kinds that the gate was not fitted on."""
+    discs = Image.new("RGB", (320, 320), (40, 90, 200))
+    for x, y, r in rng.integers(10, 300, (12, 3)).tolist():
+        ImageDraw.Draw(discs).ellipse([x, y, x + r // 2, y + r // 2], fill=(x % 256, y % 256, r % 256))
+    return {
+        "noise": Image.fromarray(rng.integers(0, 256, (320, 320, 3), np.uint8)),
+        "grey": Image.new("RGB", (320, 320), (128, 128, 128)),
+        "white": Image.new("RGB", (640, 480), (255, 255, 255)),
+        "discs": discs,
+        "blocks": Image.fromarray(np.kron(rng.integers(0, 2, (32, 32)), np.full((10, 10), 255)).astype(np.uint8)),
+    }
+
+
+def test_pictures_of_nothing_are_refused() -> None:
+    engine = LocalEngine(Bundle.load(ORBIT))
+    for name, picture in nothing(np.random.default_rng(0)).items():
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        decision = engine.decide(engine.heads(engine.feature(file.getvalue())[None])[0])
+        assert not engine.bundle.calibration.localizable(decision.signals), name
 
 
 def test_an_honest_rendition_is_located(shared_data: Path) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from geofix.onnx import OnnxSession
 from geofix_training.backbone import RAW_DIM, SIZE, Levels
+from geofix_training.domain import Domain, fit_domain
 from geofix_training.export import Backbone, Classifier, cosine_agreement, export, store_half
 from geofix_training.heads import MixtureHead
 from geofix_training.reduction import Reduction, fit_reduction
@@ -53,17 +54,30 @@ def test_exposure_and_haze_change_the_feature_little(backbone: Backbone) -> None
     assert cosine_agreement(raw[:1].numpy(), raw[1:].numpy()) > 0.99
 
 
-def test_the_domain_score_falls_with_distance_from_the_training_crops(tmp_path: Path) -> None:
+def test_the_domain_score_is_the_smaller_of_likeness_and_domain(tmp_path: Path) -> None:
     means = torch.nn.functional.normalize(torch.randn(40, 3).double(), dim=1)
-    classifier = Classifier(MixtureHead(64, means, torch.full((40,), 50.0), hidden=128)).eval()
+    head = MixtureHead(64, means, torch.full((40,), 50.0), hidden=128)
+    domain = Domain(np.r_[1.0, np.zeros(64)].astype(np.float32), 0.5)
     feature = torch.randn(5, 65)
-    session = exported(classifier, feature[:2], tmp_path / "c.onnx", "feature", ["log_weights", "domain_score"])
+    path = tmp_path / "c.onnx"
+    session = exported(Classifier(head, domain).eval(), feature[:2], path, "feature", ["log_weights", "domain_score"])
+    feature[:, 0], feature[:, -1] = 9.0, torch.arange(5.0)
     near = session.run(feature.numpy())
-    feature[:, -1] += 2.0
-    far = session.run(feature.numpy())
-    assert far["domain_score"] == pytest.approx(near["domain_score"] - 2.0)
-    assert far["log_weights"] == pytest.approx(near["log_weights"])
+    assert near["domain_score"] == pytest.approx(-np.arange(5.0))
     assert np.exp(near["log_weights"]).sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    feature[:, 0] = -9.0
+    assert session.run(feature.numpy())["domain_score"] == pytest.approx(np.full(5, -8.5), abs=1e-2)
+
+
+def test_pictures_of_nothing_near_the_middle_score_below_the_model_s_own() -> None:
+    rng = np.random.default_rng(0)
+    own, nothing = rng.normal(size=(3000, 12)), 0.3 * rng.normal(size=(300, 12))
+    own[:, 3] += 2.0
+    own[:, -1], nothing[:, -1] = rng.normal(0, 0.2, 3000), -1.0  # by likeness alone nothing is most alike
+    domain = fit_domain(own[:2000].astype(np.float32), nothing[:200].astype(np.float32))
+    both = [np.minimum(domain(x), -x[:, -1]) for x in (own[2000:].astype(np.float32), nothing[200:].astype(np.float32))]
+    threshold = np.quantile(both[0], 0.03)
+    assert (both[1] < threshold).mean() > 0.9
 
 
 def statistics(seed: int, rank: int) -> NDArray[np.float16]:

@@ -29,7 +29,7 @@ def damage(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     if rng.random() < 0.6:
         image = image + rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(0.003, 0.03))
     out = np.asarray(np.clip(image * 255.0 + 0.5, 0, 255), np.uint8)
-    return _compress(out, rng) if rng.random() < 0.8 else out
+    return compress(out, rng) if rng.random() < 0.8 else out
 
 
 def _another_rendition(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -76,7 +76,8 @@ def _soften(image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
     return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def _compress(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+def compress(pixels: Pixels, rng: np.random.Generator) -> Pixels:
+    """What JPEG of a random quality leaves of RGB pixels."""
     quality = int(rng.integers(25, 96))
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)

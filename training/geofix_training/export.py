@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from geofix_training.backbone import Levels
+from geofix_training.domain import Domain
 from geofix_training.heads import MixtureHead, RetrievalModule
 from geofix_training.reduction import CLIP, ENERGY_EXPONENT, Reduction
 
@@ -46,16 +47,18 @@ class Classifier(nn.Module):
     """Feature to log mixture weights and domain score.
 
     The feature's last value is the image's strangeness; its negative is high for images like the training crops and falls
-    as they differ.
+    as they differ. The domain score is the smaller of that and of `Domain`.
     """
 
-    def __init__(self, head: MixtureHead) -> None:
+    def __init__(self, head: MixtureHead, domain: Domain) -> None:
         super().__init__()
         self.head = head
+        self.domain = nn.Parameter(torch.from_numpy(domain.weight))
+        self.bias = domain.bias
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         """Features (n, d + 1) to log mixture weights (n, cells) and domain scores (n,)."""
-        return self.head(feature[:, :-1]), -feature[:, -1]
+        return self.head(feature[:, :-1]), torch.minimum(-feature[:, -1], feature @ self.domain + self.bias)
 
 
 class Embedder(nn.Module):

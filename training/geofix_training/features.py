@@ -15,6 +15,7 @@ from PIL import Image
 from geofix.images import Preprocessing, prepare
 from geofix_training.crops import View, render, sample_centres
 from geofix_training.damage import damage
+from geofix_training.foreign import foreign
 from geofix_training.raster import Raster
 
 SHARD = 1000
@@ -131,6 +132,14 @@ def crop_input(raster: Raster, view: View, damaged: bool, rng: np.random.Generat
     """The network's input for a view, shape (3, 224, 224), through the preprocessing that serving uses."""
     pixels = render(raster, view, RENDER_SIZE)
     return prepare(Image.fromarray(damage(pixels, rng) if damaged else pixels), PREPROCESSING)
+
+
+def foreign_features(count: int, backbone: Path, seed: int) -> NDArray[np.float16]:
+    """Backbone statistics of pictures of nothing (`foreign.py`), shape (count, RAW_DIM)."""
+    rng = np.random.default_rng(seed)
+    run = _runner(str(backbone))
+    pictures = (prepare(Image.fromarray(foreign(RENDER_SIZE, rng)), PREPROCESSING) for _ in range(count))
+    return np.concatenate([run(picture[None]) for picture in pictures]).astype(np.float16)
 
 
 def _runner(backbone: str) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

@@ -26,8 +26,9 @@ from geofix_training.calibrate import calibrate, domain_gate
 from geofix_training.card import Figures, model_card
 from geofix_training.config import GalleryLevel, OrbitConfig
 from geofix_training.crops import View, land_grid
+from geofix_training.domain import fit_domain
 from geofix_training.export import Backbone, Classifier, Embedder, cosine_agreement, export, store_half
-from geofix_training.features import Crops, Plan, extract, random_views
+from geofix_training.features import Crops, Plan, extract, foreign_features, random_views
 from geofix_training.fit_heads import Located, fit_mixture_head, fit_retrieval_module
 from geofix_training.heads import MixtureHead, RetrievalModule
 from geofix_training.partition import StopRule, make_cells, split
@@ -38,6 +39,9 @@ from geofix_training.write_bundle import finish, write_gallery
 
 TUNING_SEED, CALIBRATION_SEED = 7_000, 8_000
 """Added to the config's seed: held-out crops are of places that training has not drawn."""
+
+FOREIGN = 3_000
+"""Pictures of nothing that the domain score is fitted with."""
 
 
 class Orbit:
@@ -72,7 +76,9 @@ class Orbit:
             cells.s2_tokens, head.unit_means().detach().numpy(), head.log_kappa.exp().detach().numpy(), cells.images
         )
         out.mkdir(parents=True, exist_ok=True)
-        self._models(out, levels, reduction, head, module, reduction(crops.raw[:64]))
+        nothing = foreign_features(FOREIGN, self.levels_path, config.seed)
+        domain = fit_domain(located.feature[: 10 * FOREIGN], reduction(nothing))
+        self._models(out, levels, reduction, Classifier(head, domain), module, reduction(crops.raw[:64]))
         with torch.no_grad():
             embedding = np.concatenate(
                 [module(torch.from_numpy(part)).numpy() for part in np.array_split(keys.feature, 16)]
@@ -159,7 +165,7 @@ class Orbit:
         out: Path,
         levels: Levels,
         reduction: Reduction,
-        head: MixtureHead,
+        classifier: Classifier,
         module: RetrievalModule,
         features: NDArray[np.float32],
     ) -> None:
@@ -169,7 +175,7 @@ class Orbit:
         images = torch.rand(8, 3, SIZE, SIZE) * 2 - 1
         parts = (
             (Backbone(levels, reduction), images, files.BACKBONE, "image", ["feature"]),
-            (Classifier(head), example, files.CLASSIFIER, "feature", ["log_weights", "domain_score"]),
+            (classifier, example, files.CLASSIFIER, "feature", ["log_weights", "domain_score"]),
             (Embedder(module), example, files.EMBEDDER, "feature", ["embedding"]),
         )
         for network, inputs, name, input_name, outputs in parts:
