@@ -62,6 +62,8 @@ On {len(next(iter(figures.answers.values())).error_km):,} generated crops at pla
 
 It sees the Earth from above, {config.crops.footprint_km[0]:.0f} km across and more. Photographs from the ground, indoor pictures, drawings and maps are outside its domain; most of
 them are answered as not localizable, none of them can be placed. It has seen one rendition of the Earth in one season: clouds over most of the
-picture, night, snow where there was none, and sensors with other colours make it worse. It must not be used to decide anything about a person,
-and its answers are not fit for navigation, for targeting, or for anything where an error of hundreds of kilometres does harm.
+picture, night, snow where there was none, and sensors with other colours make it worse.
+
+It must not be used to find or follow a person who does not want to be found, to locate a private home, or to decide anything about a person
+(RESPONSIBLE_USE.md says more), and its answers are not fit for navigation, for targeting, or for anything where an error of hundreds of kilometres does harm.
 """
