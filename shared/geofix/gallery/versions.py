@@ -8,38 +8,23 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-
-from pydantic import ValidationError
 
 from geofix.bundle import Bundle
-from geofix.calibration import Calibration
 from geofix.errors import InvalidInput, MismatchError, NotFound, Reason
-from geofix.gallery.contents import WRITE_TIMEOUT_S, Contents
-from geofix.gallery.layout import (
-    LABEL,
-    METRIC,
-    SET_ASIDE,
-    THUMBNAILS,
-    GalleryInfo,
-    State,
-    is_version,
-    partition_count,
-    partition_name,
-    schema,
-    set_aside_schema,
-    thumbnails_schema,
-)
+from geofix.gallery import promotion
+from geofix.gallery.contents import Contents
+from geofix.gallery.layout import LABEL, GalleryInfo, State, is_version, partition_count
+from geofix.gallery.promotion import unfinished
 from geofix.gallery.rows import ImageRow, set_aside_share
 from geofix.gallery.store import CALL_TIMEOUT_S, Store
+from geofix.gallery.version_collections import drop, flush, make, mark, now
 
 DRAIN_S = 75.0
 """A version that was live until so few seconds ago may still be asked for: by gateways that have not looked since (2 s), in
 requests of up to 60 s."""
-JOIN_ROWS = 1000
 OWN_JOB = "bundle"
 """The run of `add` that loads a bundle's own gallery."""
 
@@ -127,11 +112,11 @@ class GalleryVersions:
                     Reason.GALLERY_EXISTS,
                     {"gallery_version": info.name},
                 )
-            return self._make(info)
+            return make(self.store, info)
         share = set_aside_share(expected_images)
         feature_dim = self._bundle.manifest.feature_dim
         name = f"{self._alias}_{label}_{secrets.token_hex(4)}"
-        return self._make(self._empty(name, expected_images, thumbnails, share, feature_dim))
+        return make(self.store, self._empty(name, expected_images, thumbnails, share, feature_dim))
 
     def begin_add(self, name: str, job: str) -> GalleryInfo:
         """Note that a run of `add` works on a version; until it finishes, the version cannot be verified.
@@ -147,7 +132,16 @@ class GalleryVersions:
                 Reason.GALLERY_IN_USE,
                 {"gallery_version": name},
             )
-        self._set(name, state=State.FILLING, images=0, cells=0, digest="", set_aside_digest="", **{f"add.{job}": 0})
+        mark(
+            self.store,
+            name,
+            state=State.FILLING,
+            images=0,
+            cells=0,
+            digest="",
+            set_aside_digest="",
+            **{f"add.{job}": 0},
+        )
         return self.get(name)
 
     def finish_add(self, name: str, job: str) -> GalleryInfo:
@@ -155,9 +149,8 @@ class GalleryVersions:
         info = self.get(name)
         finished = (job,) if job else info.unfinished
         if info.state is State.FILLING and finished:
-            with self.store.alone():
-                self.store.client.flush(name, timeout=WRITE_TIMEOUT_S)
-            self._set(name, **{f"add.{each}": 1 for each in finished})
+            flush(self.store, name)
+            mark(self.store, name, **{f"add.{each}": 1 for each in finished})
         return self.get(name)
 
     def contents(self, name: str) -> Contents:
@@ -204,19 +197,20 @@ class GalleryVersions:
         contents = self.contents(name)
         info = contents.info
         if info.unfinished:
-            raise _unfinished(
+            raise unfinished(
                 name, f"{len(info.unfinished)} runs of `geofix gallery add` did not finish: run them again"
             )
         if info.state is State.JOINING or info.joined:
             return info
         counted = contents.count(), contents.count(set_aside=True)
         if counted != (summary.images, summary.set_aside):
-            raise _unfinished(
+            raise unfinished(
                 name,
                 f"it holds {counted[0]} images and {counted[1]} set aside, {summary.images} and {summary.set_aside} were "
                 "verified: verify it again",
             )
-        self._set(
+        mark(
+            self.store,
             name,
             images=summary.images,
             set_aside=summary.set_aside,
@@ -224,7 +218,7 @@ class GalleryVersions:
             digest=summary.digest,
             set_aside_digest=summary.set_aside_digest,
         )
-        self._set(name, state=State.VERIFIED)
+        mark(self.store, name, state=State.VERIFIED)
         return self.get(name)
 
     def promote(self, name: str, calibration: str) -> GalleryInfo:
@@ -236,17 +230,7 @@ class GalleryVersions:
             MismatchError: GALLERY_UNFINISHED; it is not verified, or lost rows since. GALLERY_INVALID; the calibration is not one
                 of this bundle's decision rule.
         """
-        info = self.get(name)
-        if info.state is State.FILLING:
-            raise _unfinished(name, "it is not verified: `geofix gallery verify` says what is missing")
-        if not info.joined:
-            info = self._join(info, self._checked(calibration) if info.state is State.VERIFIED else info.calibration)
-        elif self.contents(name).count() != info.images:
-            raise _unfinished(name, "it has lost images since it was verified: build it again")
-        live = self.live()
-        if live != name:
-            self._set(name, previous=live or info.previous, promoted=_now(), retired="")
-            self._switch(name, live)
+        promotion.promote(self.store, self._bundle, self.contents(name), calibration)
         return self.get(name)
 
     def rollback(self) -> GalleryInfo:
@@ -259,11 +243,7 @@ class GalleryVersions:
         previous = self.get(live).previous if live else ""
         if not previous or live is None:
             raise NotFound("there is no version to go back to", Reason.GALLERY_NOT_FOUND)
-        info = self.get(previous)
-        if self.contents(previous).count() != info.images:
-            raise _unfinished(previous, "it has lost images since it was live")
-        self._set(previous, promoted=_now(), retired="")
-        self._switch(previous, live)
+        promotion.rollback(self.store, self._bundle, live, self.contents(previous))
         return self.get(previous)
 
     def delete(self, name: str, *, force: bool = False) -> None:
@@ -286,7 +266,7 @@ class GalleryVersions:
                 Reason.GALLERY_IN_USE,
                 {"gallery_version": name, "retry_after_s": f"{left:.0f}"},
             )
-        self._drop(name)
+        drop(self.store, name, self._alias)
 
     @property
     def _name(self) -> str:
@@ -296,17 +276,19 @@ class GalleryVersions:
         name = self._bundle.gallery_version
         info = self.store.describe_or_none(name)
         if info is None or info.embedding_dim != self._bundle.manifest.embedding_dim:
-            self._drop(name)
+            drop(self.store, name, self._alias)
             info = self._empty(name, images, False, 0.0, 0)
         elif info.state is not State.FILLING:
             self.store.load(name)
             if self.store.count(name) == info.images:
                 if info.model_version != self._bundle.version:  # the same gallery in a bundle that changed elsewhere
-                    self._set(name, model_version=self._bundle.version, joined=0)
+                    mark(self.store, name, model_version=self._bundle.version, joined=0)
                 return self.get(name)
-        self._make(info)
+        make(self.store, info)
         # The one version that may be repaired while it is live: its content is the bundle's.
-        self._set(name, model_version=self._bundle.version, state=State.FILLING, joined=0, **{f"add.{OWN_JOB}": 0})
+        mark(
+            self.store, name, model_version=self._bundle.version, state=State.FILLING, joined=0, **{f"add.{OWN_JOB}": 0}
+        )
         return self.get(name)
 
     def _empty(self, name: str, images: int, thumbnails: bool, share: float, feature_dim: int) -> GalleryInfo:
@@ -321,121 +303,8 @@ class GalleryVersions:
             set_aside_share=share,
             feature_dim=feature_dim if share > 0 else 0,
             thumbnails=thumbnails,
-            created=_now(),
+            created=now(),
         )
-
-    def _make(self, info: GalleryInfo) -> GalleryInfo:
-        """Create what of a version's collections, partitions and indexes is not there yet."""
-        names = [partition_name(index, info.partitions) for index in range(info.partitions)]
-        self._make_collection(info.name, schema(info.embedding_dim), "embedding", info.properties(), names)
-        if info.feature_dim:
-            self._make_collection(info.name + SET_ASIDE, set_aside_schema(info.feature_dim), "feature", {}, [])
-        if info.thumbnails:
-            self._make_collection(info.name + THUMBNAILS, thumbnails_schema(), "nothing", {}, [])
-        return info
-
-    def _make_collection(
-        self, name: str, fields: Any, vector: str, properties: Mapping[str, str], partitions: list[str]
-    ) -> None:
-        client = self.store.client
-        with self.store.errors():
-            if not client.has_collection(name, timeout=CALL_TIMEOUT_S):
-                client.create_collection(
-                    name,
-                    schema=fields,
-                    properties=dict(properties),
-                    consistency_level="Bounded",
-                    timeout=WRITE_TIMEOUT_S,
-                )
-            if partitions:
-                there = set(client.list_partitions(name, timeout=CALL_TIMEOUT_S))
-                for partition in partitions:
-                    if partition not in there:
-                        client.create_partition(name, partition, timeout=CALL_TIMEOUT_S)
-            if not client.list_indexes(name):
-                index = client.prepare_index_params()
-                index.add_index(vector, index_type="FLAT", metric_type=METRIC)
-                client.create_index(name, index, timeout=WRITE_TIMEOUT_S)
-        self.store.load(name)
-
-    def _join(self, info: GalleryInfo, calibration: str) -> GalleryInfo:
-        contents = self.contents(info.name)
-        if info.state is State.VERIFIED:
-            if (contents.count(), contents.count(set_aside=True)) != (info.images, info.set_aside):
-                raise _unfinished(info.name, "it has lost images since it was verified: verify it again")
-            self._set(info.name, calibration=calibration)
-            self._set(info.name, state=State.JOINING)
-        after, rows = "", []
-        while info.set_aside and (page := contents.read(set_aside=True, after=after, limit=JOIN_ROWS)):
-            rows += [replace(read.row, feature=None) for read in page]
-            after = page[-1].row.id
-        contents.insert(rows)
-        total = info.images + info.set_aside
-        with self.store.alone():
-            self.store.client.flush(info.name, timeout=WRITE_TIMEOUT_S)
-        if contents.count() != total:
-            raise _unfinished(info.name, f"it holds {contents.count()} of {total} images: build it again")
-        digest = f"{int(info.digest or '0', 16) ^ int(info.set_aside_digest or '0', 16):016x}"
-        self._set(info.name, images=total, digest=digest, joined=1)
-        self._set(info.name, state=State.VERIFIED)
-        return self.get(info.name)
-
-    def _checked(self, calibration: str) -> str:
-        if not calibration:
-            return ""
-        try:
-            rule = Calibration.model_validate_json(calibration).rule
-        except ValidationError as error:
-            raise MismatchError(
-                f"that is no calibration: {error.errors()[0]['msg']}", Reason.GALLERY_INVALID
-            ) from error
-        if rule != self._bundle.manifest.decision:
-            raise MismatchError(
-                f"the calibration was fitted for another decision rule than that of {self._bundle.version}",
-                Reason.GALLERY_INVALID,
-            )
-        return calibration
-
-    def _switch(self, name: str, live: str | None) -> None:
-        client = self.store.client
-        self.store.load(name)
-        with self.store.errors():
-            if live is None:
-                client.create_alias(name, self._alias, timeout=CALL_TIMEOUT_S)
-            else:
-                client.alter_alias(name, self._alias, timeout=CALL_TIMEOUT_S)
-        if live is not None and self.store.describe_or_none(live) is not None:
-            self._set(live, retired=_now())
-
-    def _drop(self, name: str) -> None:
-        client = self.store.client
-        with self.store.errors():
-            for collection in (
-                name + THUMBNAILS,
-                name + SET_ASIDE,
-                name,
-            ):  # the version last: it says what else there is
-                if not client.has_collection(collection, timeout=CALL_TIMEOUT_S):
-                    continue
-                if collection == self.live():  # Milvus drops nothing that an alias names
-                    client.drop_alias(self._alias, timeout=CALL_TIMEOUT_S)
-                client.drop_collection(collection, timeout=WRITE_TIMEOUT_S)
-
-    def _set(self, name: str, **changes: object) -> None:
-        with self.store.errors():
-            self.store.client.alter_collection_properties(
-                name,
-                properties={f"geofix.{key}": str(value) for key, value in changes.items()},
-                timeout=CALL_TIMEOUT_S,
-            )
-
-
-def _unfinished(name: str, what: str) -> MismatchError:
-    return MismatchError(f"{name}: {what}", Reason.GALLERY_UNFINISHED, {"gallery_version": name})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _age_s(moment: str) -> float:
