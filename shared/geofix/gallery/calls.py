@@ -1,11 +1,12 @@
-"""The one call of Milvus that every request makes, over its own channel and as its own messages.
+"""The calls of Milvus that are made most, a search and a write of rows, over their own channel and as their own messages.
 
-pymilvus's client is for everything else: its checks and its result objects cost several times the processor time of this.
+pymilvus's client is for everything else; benchmarks/retrieval.py says what either takes.
 """
 
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,12 +88,15 @@ def rows_of(response: Any) -> list[list[Row]]:
     Raises:
         MilvusException: the status says that the search failed.
     """
+    _check(response.status)
+    return list(_split(response.results))
+
+
+def _check(status: Any) -> None:
     from pymilvus import MilvusException
 
-    status = response.status
     if status.code or status.error_code:
         raise MilvusException(code=status.code or status.error_code, message=status.reason)
-    return list(_split(response.results))
 
 
 def _split(results: Any) -> Iterator[list[Row]]:
@@ -112,7 +116,7 @@ def _split(results: Any) -> Iterator[list[Row]]:
 
 
 class SearchChannel:
-    """A channel to Milvus for searches alone.
+    """A channel to Milvus for searches and writes of rows.
 
     Args:
         uri: the server's address, as `Store` takes it; a path in it names the database.
@@ -135,6 +139,10 @@ class SearchChannel:
             self._metadata.append(("dbname", parts.path.strip("/")))
         self._blocking: grpc.Channel | None = None
         self._waiting: grpc.aio.Channel | None = None
+        self._connecting = threading.Lock()
+        self._search: Any = None
+        self._search_async: Any = None
+        self._upsert: Any = None
 
     def search(self, call: Call, timeout_s: float) -> list[list[Row]]:
         """The rows found, a list a vector, most similar first.
@@ -142,13 +150,17 @@ class SearchChannel:
         Raises:
             MilvusException, grpc.RpcError: see `Store.errors`.
         """
-        if self._blocking is None:
-            if self._secure:
-                self._blocking = grpc.secure_channel(self._target, self._credentials(), options=_OPTIONS)
-            else:
-                self._blocking = grpc.insecure_channel(self._target, options=_OPTIONS)
-        stub = _stub(self._blocking)
-        return rows_of(stub.Search(call.message(), timeout=timeout_s, metadata=self._metadata))
+        self._connect()
+        return rows_of(self._search(call.message(), timeout=timeout_s, metadata=self._metadata))
+
+    def upsert(self, message: Any, timeout_s: float) -> None:
+        """Write rows (`writes.upsert_message`), until Milvus has acknowledged them.
+
+        Raises:
+            MilvusException, grpc.RpcError: see `Store.errors`.
+        """
+        self._connect()
+        _check(self._upsert(message, timeout=timeout_s, metadata=self._metadata).status)
 
     async def search_async(self, call: Call, timeout_s: float) -> list[list[Row]]:
         """As `search`, without blocking; always from the same event loop."""
@@ -157,8 +169,8 @@ class SearchChannel:
                 self._waiting = grpc.aio.secure_channel(self._target, self._credentials(), options=_OPTIONS)
             else:
                 self._waiting = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
-        stub = _stub(self._waiting)
-        return rows_of(await stub.Search(call.message(), timeout=timeout_s, metadata=self._metadata))
+            self._search_async = _method(self._waiting, "Search", "SearchRequest", "SearchResults")
+        return rows_of(await self._search_async(call.message(), timeout=timeout_s, metadata=self._metadata))
 
     def close(self) -> None:
         """Close the blocking channel."""
@@ -172,11 +184,27 @@ class SearchChannel:
             await self._waiting.close()
             self._waiting = None
 
+    def _connect(self) -> None:
+        with self._connecting:
+            if self._blocking is None:
+                if self._secure:
+                    channel = grpc.secure_channel(self._target, self._credentials(), options=_OPTIONS)
+                else:
+                    channel = grpc.insecure_channel(self._target, options=_OPTIONS)
+                self._search = _method(channel, "Search", "SearchRequest", "SearchResults")
+                self._upsert = _method(channel, "Upsert", "UpsertRequest", "MutationResult")
+                self._blocking = channel
+
     def _credentials(self) -> grpc.ChannelCredentials:
         return grpc.ssl_channel_credentials(self._ca)
 
 
-def _stub(channel: grpc.Channel | grpc.aio.Channel) -> Any:
-    from pymilvus.grpc_gen import milvus_pb2_grpc
+def _method(channel: grpc.Channel | grpc.aio.Channel, name: str, request: str, response: str) -> Any:
+    """One method of Milvus: the generated stub would make each of its hundred, which takes a millisecond."""
+    from pymilvus.grpc_gen import milvus_pb2
 
-    return milvus_pb2_grpc.MilvusServiceStub(channel)
+    return channel.unary_unary(
+        f"/milvus.proto.milvus.MilvusService/{name}",
+        request_serializer=getattr(milvus_pb2, request).SerializeToString,
+        response_deserializer=getattr(milvus_pb2, response).FromString,
+    )

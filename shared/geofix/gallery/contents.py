@@ -14,6 +14,7 @@ import numpy as np
 from geofix.gallery.layout import SET_ASIDE, THUMBNAILS, GalleryInfo, partition_name
 from geofix.gallery.rows import ImageRow
 from geofix.gallery.store import Store
+from geofix.gallery.writes import upsert_message
 
 WRITE_TIMEOUT_S = 120.0
 READ_TIMEOUT_S = 60.0
@@ -67,7 +68,10 @@ class Contents:
         return found
 
     def insert(self, rows: Sequence[ImageRow]) -> None:
-        """Write rows, until Milvus has acknowledged them: those with a feature are set aside, the others can be searched."""
+        """Write rows, until Milvus has acknowledged them: those with a feature are set aside, the others can be searched.
+
+        A row takes the place of one with its id: a call that Milvus took, and whose answer was lost, does not leave it twice.
+        """
         pictures = [row for row in rows if row.thumbnail is not None] if self.info.thumbnails else []
         if pictures:  # before the rows, so that no row is there without its picture
             records = [
@@ -78,12 +82,14 @@ class Contents:
         aside = [row for row in rows if row.feature is not None]
         if aside:
             self._write(self.set_aside, [_aside_record(row) for row in aside])
-        by_partition: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        by_partition: dict[str, list[ImageRow]] = defaultdict(list)
         for row in rows:
             if row.feature is None:
-                by_partition[partition_name(row.cell_id, self.info.partitions)].append(row.record())
-        for partition, records in by_partition.items():
-            self._write(self.info.name, records, partition)
+                by_partition[partition_name(row.cell_id, self.info.partitions)].append(row)
+        for partition, some in by_partition.items():
+            message = upsert_message(self.info.name, partition, some)
+            with self._store.alone():
+                self._store.searches.upsert(message, WRITE_TIMEOUT_S)
 
     def read(
         self, *, set_aside: bool = False, partition: int = 0, after: str = "", limit: int = 1000, vectors: bool = True
@@ -142,10 +148,9 @@ class Contents:
             )
         return found
 
-    def _write(self, collection: str, records: list[dict[str, Any]], partition: str | None = None) -> None:
+    def _write(self, collection: str, records: list[dict[str, Any]]) -> None:
         with self._store.alone():
-            # upsert, for a call that Milvus took and a death that came before its answer must not leave the row twice
-            self._store.client.upsert(collection, records, partition_name=partition, timeout=WRITE_TIMEOUT_S)
+            self._store.client.upsert(collection, records, timeout=WRITE_TIMEOUT_S)
 
 
 def _aside_record(row: ImageRow) -> dict[str, Any]:

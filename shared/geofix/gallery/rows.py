@@ -102,6 +102,10 @@ class ImageRow:
 
     def payload(self) -> str:
         """The JSON text that is kept beside the vector."""
+        return self._payload
+
+    @cached_property
+    def _payload(self) -> str:
         said: dict[str, Any] = {"picture": self.picture, "attribution": self.attribution}
         if self.fields:
             said["fields"] = dict(self.fields)

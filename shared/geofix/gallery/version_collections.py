@@ -33,7 +33,7 @@ def make(store: Store, info: GalleryInfo) -> GalleryInfo:
 
 def mark(store: Store, name: str, **changes: object) -> None:
     """Write down attributes of `GalleryInfo` by their names, all of them at once."""
-    with store.errors():
+    with store.alone():
         store.client.alter_collection_properties(
             name,
             properties={f"geofix.{key}": str(value) for key, value in changes.items()},
@@ -51,7 +51,7 @@ def point(store: Store, alias: str, name: str) -> None:
     """Make the alias name a version: one step, before which it names the old one and after which the new one."""
     store.load(name)
     live = store.resolve(alias)
-    with store.errors():
+    with store.alone():
         if live is None:
             store.client.create_alias(name, alias, timeout=CALL_TIMEOUT_S)
         else:
@@ -60,7 +60,7 @@ def point(store: Store, alias: str, name: str) -> None:
 
 def drop(store: Store, name: str, alias: str) -> None:
     """Drop a version and what lies beside it, and the alias if it names the version."""
-    with store.errors():
+    with store.alone():
         # the version last: it says what else there is
         for collection in (name + THUMBNAILS, name + SET_ASIDE, name):
             if not store.client.has_collection(collection, timeout=CALL_TIMEOUT_S):
@@ -79,7 +79,7 @@ def _make(
     store: Store, name: str, fields: Any, vector: str, properties: Mapping[str, str], partitions: list[str]
 ) -> None:
     client = store.client
-    with store.errors():
+    with store.alone():
         if not client.has_collection(name, timeout=CALL_TIMEOUT_S):
             client.create_collection(
                 name,
