@@ -47,7 +47,9 @@ class OnnxSession:
         if absent:
             raise _mismatch(asked, ort.get_available_providers())
         if any(name in _DEVICES for name in asked):
-            ort.preload_dlls(directory="")  # CUDA and cuDNN of the `gpu` extra lie in site-packages, where no loader looks
+            ort.preload_dlls(
+                directory=""
+            )  # CUDA and cuDNN of the `gpu` extra lie in site-packages, where no loader looks
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or available_cpus()
         options.inter_op_num_threads = 1
