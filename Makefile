@@ -51,10 +51,13 @@ bench-batch: setup ## a batch as one call of the classifier, or as a call an ima
 bench-cache: setup ## what a cached answer costs, against the same server answering a constant (2 minutes)
 	@$(BIN)/python benchmarks/cache.py
 
-.PHONY: bench-retrieval gallery-kills
+.PHONY: bench-retrieval bench-build gallery-kills
 bench-retrieval: setup ## searches in a gallery: Lite, a server, numpy, faiss, LanceDB, usearch (some 12 minutes; RETRIEVAL=--small)
 	@$(PIP) --editable '.[bench]'
 	@$(BIN)/python benchmarks/retrieval.py $(RETRIEVAL)
+
+bench-build: setup ## `geofix gallery add` against the bare backbone, images a second (2 minutes)
+	@$(BIN)/python benchmarks/gallery_build.py
 
 gallery-kills: setup ## kill and resume `geofix gallery add` on Milvus Lite 40 times; every row is read after each (some 4 minutes)
 	@$(BIN)/python benchmarks/gallery_kills.py
