@@ -355,13 +355,16 @@ from geofix.gallery.store import Store
 bundle = Bundle.load(sys.argv[1])
 admin = DirectAdmin(Store(sys.argv[2]), bundle)
 left = [int(sys.argv[4])]
-for name in ("upsert", "alter_collection_properties", "create_alias", "alter_alias", "flush"):
-    def guarded(*args, call=getattr(admin.store.client, name), **kwargs):
+def guard(owner, name):
+    def guarded(*args, call=getattr(owner, name), **kwargs):
         left[0] -= 1
         if left[0] < 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return call(*args, **kwargs)
-    setattr(admin.store.client, name, guarded)
+    setattr(owner, name, guarded)
+guard(admin.store.searches, "upsert")
+for name in ("alter_collection_properties", "create_alias", "alter_alias", "flush"):
+    guard(admin.store.client, name)
 admin.promote(sys.argv[3], "")
 print("promoted", flush=True)
 """
