@@ -19,7 +19,7 @@ from image_factory import encoded, pattern
 def test_exif_gps_with_its_references() -> None:
     tags = {1: "S", 2: (33.0, 51.0, 30.6), 3: "W", 4: (151.0, 12.0, 36.0)}
     place = gps_place("x", tags)
-    assert place == (pytest.approx(-33.8585), pytest.approx(-151.21))
+    assert place == pytest.approx((-33.8585, -151.21))
     assert gps_place("x", {1: b"N\0", 2: (47.5,), 3: b"E\0", 4: (8, 30.0)}) == (47.5, 8.5)
 
 
@@ -51,7 +51,7 @@ def with_gps(lat: tuple[float, ...], lon: tuple[float, ...]) -> bytes:
 
 def test_a_photograph_says_where_it_was_taken() -> None:
     place = exif_place("x", with_gps((48.0, 51.0, 29.5), (2.0, 17.0, 40.2)))
-    assert place == (pytest.approx(48.858194, abs=1e-5), pytest.approx(2.294500, abs=1e-5))
+    assert place == pytest.approx((48.858194, 2.2945), abs=1e-5)
     for data, why in ((encoded(pattern(), "PNG"), Why.NO_COORDINATES), (b"text", Why.NOT_AN_IMAGE)):
         found = exif_place("x", data)
         assert isinstance(found, Skipped)
