@@ -21,6 +21,7 @@ from geofix.geo import latlon_to_xyz
 from geofix.posterior import CellScores, Neighbors
 from geofix.search_area import area_to_message
 from geofix.telemetry.spans import outgoing_metadata
+from geofix.tls import peer_credentials
 from geofix.v1 import (
     classifier_service_pb2,
     classifier_service_pb2_grpc,
@@ -76,7 +77,8 @@ class GrpcDownstream:
             "embedder": settings.embedder_addr,
             "retrieval": settings.retrieval_addr,
         }
-        self._channels = {name: open_channel(address, size) for name, address in self._addresses.items()}
+        peer = peer_credentials(settings.tls)
+        self._channels = {name: open_channel(address, size, peer) for name, address in self._addresses.items()}
         self._classifier = classifier_service_pb2_grpc.ClassifierServiceStub(self._channels["classifier"])
         self._embedder = embedder_service_pb2_grpc.EmbedderServiceStub(self._channels["embedder"])
         self._retrieval = retrieval_service_pb2_grpc.RetrievalServiceStub(self._channels["retrieval"])

@@ -67,7 +67,7 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
         """Administration, where it is asked for."""
         if not self._settings.admin_listen:
             return ()
-        settings = self._settings.model_copy(update={"listen": self._settings.admin_listen})
+        settings = self._settings.model_copy(update={"listen": self._settings.admin_listen, "health_listen": ""})
         return ((settings, GalleryAdminService(self._gallery)),)
 
     def register(self, server: grpc.aio.Server) -> None:

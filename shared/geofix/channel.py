@@ -6,9 +6,14 @@ jitter to the pause, and share one token bucket among all channels to the same t
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import grpc
+
+from geofix.tls import PeerCredentials
 
 MOST_ATTEMPTS = 3
 RETRY_TOKENS = 100
@@ -16,6 +21,9 @@ RETRY_TOKENS = 100
 that is down is asked three times by its first calls and once by the rest, not by all when it can bear it least."""
 TOKENS_BACK = 0.1
 """Tokens that a call that succeeds brings back: in the long run at most one retry in ten calls."""
+
+LONGEST_CALL_S = 60.0
+"""Calls over a channel whose credentials were rotated get so long to end."""
 
 _SERVICE_CONFIG = json.dumps(
     {
@@ -58,6 +66,54 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
     ]
 
 
-def open_channel(address: str, max_message_bytes: int = 32 * 1024 * 1024) -> grpc.aio.Channel:
-    """An asyncio channel to `address` (host:port, or dns:///name:port for all addresses of a name)."""
-    return grpc.aio.insecure_channel(address, options=channel_options(max_message_bytes))
+def open_channel(
+    address: str, max_message_bytes: int = 32 * 1024 * 1024, peer: PeerCredentials | None = None
+) -> grpc.aio.Channel:
+    """An asyncio channel to `address` (host:port, or dns:///name:port for all addresses of a name); by TLS with `peer`."""
+    options = channel_options(max_message_bytes)
+    if peer is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    return cast(grpc.aio.Channel, _RotatingChannel(address, options, peer))
+
+
+class _RotatingChannel:
+    """A channel that makes itself anew when its credentials have changed; calls that have begun end on the old one."""
+
+    def __init__(self, address: str, options: Sequence[tuple[str, int | str]], peer: PeerCredentials) -> None:
+        self._address, self._options, self._peer = address, options, peer
+        self._credentials = peer.get()
+        self._channel = grpc.aio.secure_channel(address, self._credentials, options=options)
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def unary_unary(self, *method: Any, **serializers: Any) -> Callable[..., Any]:
+        """As `grpc.aio.Channel.unary_unary`; which channel a call goes over is decided when it begins."""
+        made: tuple[grpc.aio.Channel, Any] | None = None
+
+        def call(*request: Any, **how: Any) -> Any:
+            nonlocal made
+            channel = self._current()
+            if made is None or made[0] is not channel:
+                made = channel, channel.unary_unary(*method, **serializers)
+            return made[1](*request, **how)
+
+        return call
+
+    def unary_stream(self, *method: Any, **serializers: Any) -> Callable[..., Any]:
+        """As `grpc.aio.Channel.unary_stream`; health's Watch is one."""
+        return self._current().unary_stream(*method, **serializers)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close it, and what is left of those before it."""
+        for task in self._ending:
+            task.cancel()
+        await self._channel.close(grace)
+
+    def _current(self) -> grpc.aio.Channel:
+        credentials = self._peer.get()
+        if credentials is not self._credentials:
+            old, self._credentials = self._channel, credentials
+            self._channel = grpc.aio.secure_channel(self._address, credentials, options=self._options)
+            task = asyncio.create_task(old.close(LONGEST_CALL_S))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        return self._channel

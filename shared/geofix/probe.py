@@ -1,7 +1,7 @@
 """`python -m geofix.probe`: whether the service of this container is ready, for the health check of images; exit code 0 or 1.
 
-Asks GEOFIX_LISTEN of the service that `SERVICE` names, over gRPC health, or the web service's /readyz over HTTP. Kubernetes
-needs none of this: its probes speak gRPC and HTTP themselves.
+Asks GEOFIX_LISTEN (or GEOFIX_HEALTH_LISTEN, which speaks no TLS) of the service that `SERVICE` names, over gRPC health, or the
+web service's /readyz over HTTP. Kubernetes needs none of this: its probes speak gRPC and HTTP themselves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def is_ready(environment: Mapping[str, str]) -> bool:
         KeyError: SERVICE or GEOFIX_LISTEN is not set, or names no service.
     """
     name = environment["SERVICE"]
-    host, _, port = environment["GEOFIX_LISTEN"].rpartition(":")
+    plain = "" if name == "web" else environment.get("GEOFIX_HEALTH_LISTEN", "")
+    host, _, port = (plain or environment["GEOFIX_LISTEN"]).rpartition(":")
     address = f"{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}"  # noqa: S104 -- compared, not listened on
     if name == "web":
         try:
@@ -40,7 +41,7 @@ def is_ready(environment: Mapping[str, str]) -> bool:
                 return bool(answer.status == 200)
         except OSError:
             return False
-    probe = Probe(Spec(name, (), {}, address, HEALTH_NAMES[name]))
+    probe = Probe(Spec(name, (), {} if plain else environment, address, HEALTH_NAMES[name]))
     try:
         return probe.ready()
     finally:

@@ -20,6 +20,7 @@ from geofix.interceptors import CallInterceptor
 from geofix.settings import ServiceSettings
 from geofix.telemetry.metrics import READY, TASKS, VERSIONS
 from geofix.telemetry.process import started as telemetry
+from geofix.tls import server_credentials
 
 log = logging.getLogger("geofix.server")
 
@@ -101,7 +102,8 @@ class Server:
         )
         self._readiness: asyncio.Task[None] | None = None
         self._server: grpc.aio.Server | None = None
-        self.port = 0
+        self._health_server: grpc.aio.Server | None = None
+        self.port = self.health_port = 0
 
     async def start(self) -> None:
         """Open the port and begin to load.
@@ -122,16 +124,20 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (self._service.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        try:
-            self.port = self._server.add_insecure_port(self._settings.listen)
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"GEOFIX_LISTEN: cannot listen on {self._settings.listen}; is another process using the port?"
-            ) from error
+        credentials = server_credentials(self._settings.tls)
+        self.port = _open_port(self._server, self._settings.listen, credentials, "GEOFIX_LISTEN")
         await self._health.set(self._service.full_name, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
+        if self._settings.health_listen:
+            await self._serve_health(self._settings.health_listen)
         self._readiness = asyncio.create_task(self._watch_readiness())
+
+    async def _serve_health(self, address: str) -> None:
+        self._health_server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+        self.health_port = _open_port(self._health_server, address, None, "GEOFIX_HEALTH_LISTEN")
+        await self._health_server.start()
 
     async def leave(self, at_once: asyncio.Event) -> None:
         """Say NOT_SERVING and go on answering for the drain delay (or until `at_once`), so that clients move away."""
@@ -146,6 +152,8 @@ class Server:
         await self._end_readiness()
         if self._server is not None:
             await self._server.stop(self._settings.drain_s)
+        if self._health_server is not None:
+            await self._health_server.stop(None)
         await self._service.close()
 
     async def _end_readiness(self) -> None:
@@ -228,6 +236,17 @@ async def _serve(settings: ServiceSettings, service: Service) -> None:
     await asyncio.gather(*(server.leave(at_once) for server in servers))
     for server in reversed(servers):  # the first owns what the others use
         await server.stop()
+
+
+def _open_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None, setting: str) -> int:
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"{setting}: cannot listen on {address}; is another process using the port?"
+        ) from error
 
 
 def _fail(message: str, code: int) -> int:

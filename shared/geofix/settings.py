@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from geofix.errors import ConfigurationError
 from geofix.images import ImageLimits
 from geofix.placement import Placement
+from geofix.tls import TlsFiles
 from geofix.variables import PREFIX, explain_unknown, known_variables
 
 
@@ -70,7 +71,33 @@ class ServiceSettings(Settings):
     metrics_listen: str = Field(
         "", pattern=r"^(.+:\d{1,5})?$", description="host:port to serve Prometheus metrics on; empty: none"
     )
+    health_listen: str = Field(
+        "",
+        pattern=r"^(.+:\d{1,5})?$",
+        description="host:port to serve grpc.health.v1 alone on, without TLS, for probes that speak none; empty: none",
+    )
+    tls_cert_file: Path | None = Field(
+        None, description="the service's certificate chain (PEM), read again when it changes; empty: plain text"
+    )
+    tls_key_file: Path | None = Field(None, description="the private key of that certificate (PEM, without a password)")
+    tls_ca_file: Path | None = Field(
+        None,
+        description="authorities (PEM) of the platform's certificates: services are called by TLS, callers need one of theirs",
+    )
+    tls_require_client_cert: bool = Field(
+        True,
+        description="whether callers need a certificate of those authorities; false where clients have tokens only",
+    )
     otel: bool = Field(False, description="whether to send OpenTelemetry traces, as the OTEL_* variables say")
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The files of its TLS.
+
+        Raises:
+            ConfigurationError: one of certificate and key is missing.
+        """
+        return TlsFiles(self.tls_cert_file, self.tls_key_file, self.tls_ca_file, self.tls_require_client_cert)
 
     @property
     def image_limits(self) -> ImageLimits:

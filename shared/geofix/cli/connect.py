@@ -69,6 +69,13 @@ def tls_of(use: bool, ca: Path | None, cert: Path | None, key: Path | None) -> T
     return Tls(ca, cert, key) if use or ca or cert or key else None
 
 
+def tls_from_environment() -> Tls | None:
+    """TLS by the variables of the options alone, for connections that have no options of their own."""
+    names = ("GEOFIX_TLS_CA", "GEOFIX_TLS_CERT", "GEOFIX_TLS_KEY")
+    ca, cert, key = (Path(value) if (value := os.environ.get(name)) else None for name in names)
+    return tls_of(False, ca, cert, key)
+
+
 def token_of(file: Path | None) -> str | None:
     """The token in a file, or in the environment: never on the command line, where every user of the machine can read it.
 

@@ -68,6 +68,7 @@ def opened(bundle: Bundle, admin: str, data_dir: Path | None) -> Iterator[Galler
     Raises:
         Unavailable: it cannot be reached.
     """
+    from geofix.cli.connect import tls_from_environment, token_of
     from geofix.gallery.admin import DirectAdmin
     from geofix.gallery.remote import RemoteAdmin
     from geofix.gallery.settings import MilvusSettings
@@ -78,7 +79,7 @@ def opened(bundle: Bundle, admin: str, data_dir: Path | None) -> Iterator[Galler
     address = admin or ("" if os.environ.get("GEOFIX_MILVUS_URI") else running_admin(data))
     access: GalleryAdmin
     if address:
-        access = RemoteAdmin(address)
+        access = RemoteAdmin(address, tls_from_environment(), token_of(None))
     elif os.environ.get("GEOFIX_MILVUS_URI"):
         access = DirectAdmin(MilvusSettings.from_environment().open_milvus(), bundle)
     else:
@@ -122,11 +123,12 @@ def chosen_networks(bundle: Bundle, classifier: str, embedder: str) -> Embeds:
     Raises:
         ConfigurationError: neither is to be had.
     """
+    from geofix.cli.connect import tls_from_environment
     from geofix.errors import ConfigurationError
     from geofix.ingest.embed import LocalNetworks, Services
 
     if classifier and embedder:
-        return Services(bundle, classifier, embedder)
+        return Services(bundle, classifier, embedder, tls_from_environment())
     if find_spec("onnxruntime") is None:
         raise ConfigurationError(
             "there is no ONNX Runtime here: pip install 'geofix[gallery,cpu]', or name running services with --classifier and "

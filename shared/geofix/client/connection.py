@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +72,12 @@ class Connection:
                 f"a token would travel to {self.address} readable by anyone on the way: use TLS, "
                 "or say plaintext_token=True where something else encrypts the connection"
             )
+
+    def open(self, options: Sequence[tuple[str, int | str]]) -> grpc.Channel:
+        """A blocking channel with options of one's own."""
+        if self.tls is None:
+            return grpc.insecure_channel(self.address, options=options)
+        return grpc.secure_channel(self.address, self.tls.credentials(), options=options)
 
     def options(self) -> list[tuple[str, int | str]]:
         """Options of the channel. Retries are the client's own: it knows the budget and the server's RetryInfo."""

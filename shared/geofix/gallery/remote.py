@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import grpc
 
 from geofix.channel import channel_options
+from geofix.client.connection import Connection, Tls, Token
 from geofix.gallery.admin import Query
 from geofix.gallery.contents import ReadRow, Stored
 from geofix.gallery.layout import GalleryInfo
@@ -32,11 +33,15 @@ _MESSAGE_BYTES = 32 * 1024 * 1024
 
 
 class RemoteAdmin:
-    """A `GalleryAdmin` over gRPC. Every method raises the service's errors, and Unavailable where it cannot be reached."""
+    """A `GalleryAdmin` over gRPC, by TLS and with a bearer token where they are given.
 
-    def __init__(self, address: str) -> None:
+    Every method raises the service's errors, and Unavailable where it cannot be reached.
+    """
+
+    def __init__(self, address: str, tls: Tls | None = None, token: Token | None = None) -> None:
         self._address = address
-        self._channel = grpc.insecure_channel(address, options=channel_options(_MESSAGE_BYTES))
+        self._connection = Connection(address, tls, token)
+        self._channel = self._connection.open(channel_options(_MESSAGE_BYTES))
         self._stub = rpc.GalleryAdminServiceStub(self._channel)
 
     def versions(self) -> tuple[list[GalleryInfo], str | None]:
@@ -142,7 +147,7 @@ class RemoteAdmin:
 
     def _call(self, method: Callable[..., T], request: Any) -> T:
         try:
-            return method(request, timeout=TIMEOUT_S)
+            return method(request, timeout=TIMEOUT_S, metadata=self._connection.metadata())
         except grpc.RpcError as error:
             raise error_from_rpc(error, f"the gallery's administration at {self._address}") from error
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from geofix.bundle import BACKBONE, CLASSIFIER, EMBEDDER, Bundle
 from geofix.channel import channel_options
+from geofix.client.connection import Connection, Tls
 from geofix.cpus import available_cpus
 from geofix.errors import MismatchError, Reason
 from geofix.ingest.stages import Prepared
@@ -108,12 +109,13 @@ class Services:
     batch = 16
     workers = 4
 
-    def __init__(self, bundle: Bundle, classifier: str, embedder: str) -> None:
+    def __init__(self, bundle: Bundle, classifier: str, embedder: str, tls: Tls | None = None) -> None:
         self._bundle = bundle
         self._names = f"the classifier at {classifier}", f"the embedder at {embedder}"
         options = channel_options(_MESSAGE_BYTES)
-        self._classifier = classifier_service_pb2_grpc.ClassifierServiceStub(grpc.insecure_channel(classifier, options))
-        self._embedder = embedder_service_pb2_grpc.EmbedderServiceStub(grpc.insecure_channel(embedder, options))
+        channels = [Connection(address, tls).open(options) for address in (classifier, embedder)]
+        self._classifier = classifier_service_pb2_grpc.ClassifierServiceStub(channels[0])
+        self._embedder = embedder_service_pb2_grpc.EmbedderServiceStub(channels[1])
 
     def features(self, images: Sequence[Prepared]) -> NDArray[np.float32]:
         """The backbone's features, shape (n, feature_dim)."""

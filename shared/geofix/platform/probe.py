@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from geofix.platform.child import Spec
+from geofix.tls import TlsFiles, peer_credentials
 
 _TIMEOUT_S = 0.5
 
@@ -49,7 +50,12 @@ class Probe:
     def _grpc_ready(self) -> bool:
         if self._channel is None:
             options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200)]
-            self._channel = grpc.insecure_channel(self._spec.address, options=options)
+            peer = peer_credentials(TlsFiles.from_environment(self._spec.environment))
+            self._channel = (
+                grpc.secure_channel(self._spec.address, peer.get(), options=options)
+                if peer is not None
+                else grpc.insecure_channel(self._spec.address, options=options)
+            )
         request = health_pb2.HealthCheckRequest(service=self._spec.health_name)
         try:
             answer = health_pb2_grpc.HealthStub(self._channel).Check(request, timeout=_TIMEOUT_S)

@@ -29,6 +29,19 @@ READY = Instrument("gauge", "geofix_ready", "1 while health says SERVING, else 0
 VERSIONS = Instrument(
     "gauge", "geofix_version_info", "1, with the versions that answer now", _ALL, ("model_version", "gallery_version")
 )
+CERTIFICATE_EXPIRY = Instrument(
+    "gauge",
+    "geofix_tls_certificate_expiry_timestamp_seconds",
+    "When the certificate that the service serves with ends, seconds since 1970",
+    _ALL,
+)
+RELOAD_FAILURES = Instrument(
+    "counter",
+    "geofix_reload_failures_total",
+    "Changed files that could not be read, so that what was read before is kept, by the setting that names them",
+    _ALL,
+    ("setting",),
+)
 TASKS = Instrument("gauge", "geofix_asyncio_tasks", "Tasks of the event loop", _ALL)
 
 QUEUE_DEPTH = Instrument("gauge", "geofix_queue_depth", "Items that wait", _QUEUES, ("queue",))
