@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 import typer
 
 from geofix.cli import bundle
@@ -45,6 +47,10 @@ app.command(
         "geofix evaluate --bundle bundles/orbit --images photos --truth photos/truth.csv",
     )
 )(evaluate)
+for point in entry_points(
+    group="geofix.bundle"
+):  # commands of the training code, which the shared library does not import
+    bundle.app.add_typer(point.load(), name=point.name)
 app.add_typer(bundle.app, name="bundle")
 app.command(epilog=_examples("geofix doctor", "geofix doctor --server gateway.example.org:443 --tls --json"))(doctor)
 app.command(epilog=_examples("geofix bench samples", "geofix bench --concurrency 16 --seconds 30 samples"))(bench)
