@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -40,15 +40,28 @@ RULE = DecisionRule(
 
 
 def make_bundle(
-    directory: Path, *, seed: int = 0, name: str = "tiny", gallery_rows: int = 500, rule: DecisionRule = RULE
+    directory: Path,
+    *,
+    seed: int = 0,
+    name: str = "tiny",
+    gallery_rows: int = 500,
+    rule: DecisionRule = RULE,
+    takes: Literal["image", "feature"] = "image",
 ) -> Bundle:
-    """Write a bundle of 30 cells into `directory` with the real writers, and load it; one seed, one version."""
+    """Write a bundle of 30 cells into `directory` with the real writers, and load it; one seed, one version.
+
+    One that takes features has the identity as its backbone, and else the same networks.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     to_feature = _orthonormal_rows(rng, 3, FEATURE_DIM)
     to_embedding = _orthonormal_rows(rng, 4, EMBEDDING_DIM)
     cells = _cells()
     _write_models(directory, to_feature, to_embedding, cells)
+    if takes == "feature":
+        identity = helper.make_node("Identity", ["given"], ["feature"])
+        shape: list[Any] = ["n", FEATURE_DIM]
+        _save(directory / files.BACKBONE, [identity], {}, ("given", shape), {"feature": shape})
     cells.write(directory / files.CELLS)
     _write_gallery(directory / files.GALLERY, rng, to_embedding, cells, gallery_rows)
     _write_calibration(directory / files.CALIBRATION, rule)
@@ -59,6 +72,7 @@ def make_bundle(
         license="Apache-2.0",
         description="synthetic: the mean colour of an image is the unit vector of its place",
         preprocessing=Preprocessing(size=SIZE, fit="squash", resample="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3),
+        takes=takes,
         feature_dim=FEATURE_DIM,
         embedding_dim=EMBEDDING_DIM,
         cell_count=len(cells),

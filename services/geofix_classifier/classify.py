@@ -42,8 +42,14 @@ class Classifier:
 
     @property
     def probe(self) -> Array:
-        """A grey image as the network's input, shape (3, size, size): warms the device up, and finds out whether it works."""
-        size = self.bundle.manifest.preprocessing.size
+        """A grey image as the network's input, shape (3, size, size), or a zero feature where the bundle takes no images.
+
+        It warms the device up, and finds out whether it works.
+        """
+        manifest = self.bundle.manifest
+        if manifest.takes == "feature":
+            return np.zeros(manifest.feature_dim, np.float32)
+        size = manifest.preprocessing.size
         return np.zeros((3, size, size), np.float32)
 
     def warm_up(self) -> None:

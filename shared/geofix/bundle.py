@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from geofix.calibration import Calibration
 from geofix.cells import Cells
 from geofix.decision import DecisionRule
-from geofix.errors import MismatchError, Reason
+from geofix.errors import InvalidInput, MismatchError, Reason
 from geofix.images import Preprocessing
 
 FORMAT = 1
@@ -45,11 +45,25 @@ class Manifest(BaseModel):
     license: str
     description: str
     preprocessing: Preprocessing
+    # Left out where it is the default, so that bundles written before it was there keep their hash.
+    takes: Literal["image", "feature"] = Field(
+        "image",
+        exclude_if=lambda value: value == "image",
+        description="`feature`: the backbone is the identity, and requests bring its features; there is no preprocessing",
+    )
     feature_dim: int = Field(ge=1)
     embedding_dim: int = Field(ge=1)
     cell_count: int = Field(ge=1)
     decision: DecisionRule
     files: dict[str, FileEntry]
+
+    def check_takes_images(self) -> None:
+        """Raise InvalidInput where the bundle takes features alone."""
+        if self.takes == "feature":
+            raise InvalidInput(
+                f"the model {self.name} takes features of {self.feature_dim} values, not images: send the feature",
+                Reason.IMAGE_FORMAT_UNSUPPORTED,
+            )
 
     def content_version(self) -> str:
         """First 16 hex digits of the SHA-256 of the canonical JSON without `version`."""

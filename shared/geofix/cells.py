@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from geofix.geo import FloatArray, latlon_to_xyz, xyz_to_latlon
 from geofix.mvmf import log_vmf
+from geofix.s2 import leaf_ids, parents
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,15 @@ class Cells:
         So every place has a cell, and a gallery row is always reachable through one.
         """
         lats, lons = np.asarray(lat, float).ravel(), np.asarray(lon, float).ravel()
-        found = [self.containing(float(a), float(o)) for a, o in zip(lats, lons, strict=True)]
-        out = np.array([-1 if cell is None else cell for cell in found], np.int32)
+        leaves = leaf_ids(lats, lons)
+        out = np.full(len(leaves), -1, np.int32)
+        for level in self._levels:
+            known = sorted((i, cell) for i, cell in self._by_s2_id.items() if s2cell.cell_id_to_level(i) == level)
+            ids, cells = np.array([i for i, _ in known], np.uint64), np.array([cell for _, cell in known], np.int32)
+            wanted = parents(leaves, level)
+            at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+            found = (out < 0) & (ids[at] == wanted)
+            out[found] = cells[at[found]]
         lost = np.flatnonzero(out < 0)
         for part in np.array_split(lost, max(1, len(lost) // 2048)):
             if len(part):

@@ -73,8 +73,9 @@ class LocalEngine:
         """The backbone's feature of an image file, shape (d,).
 
         Raises:
-            InvalidInput: the bytes are not an image within the limits.
+            InvalidInput: the bytes are not an image within the limits, or the bundle takes no images.
         """
+        self.bundle.manifest.check_takes_images()
         return self.feature_of(read_input(data, self.bundle.manifest.preprocessing, self.limits))
 
     def feature_of(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:

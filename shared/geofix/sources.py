@@ -35,6 +35,7 @@ def network_input(item: SourceItem, manifest: Manifest, limits: ImageLimits) -> 
     try:
         match item.source.WhichOneof("source"):
             case "image":
+                manifest.check_takes_images()
                 return read_input(item.source.image, manifest.preprocessing, limits)
             case "feature":
                 return unpack_vector(item.source.feature, manifest.feature_dim, Reason.FEATURE_INVALID)

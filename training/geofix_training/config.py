@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -87,7 +87,15 @@ class OrbitConfig(_Part):
     domain_quantile: float = Field(0.97, gt=0.5, lt=1, description="share of held-out crops that the gate lets pass")
 
 
+Config = TypeVar("Config", bound=BaseModel)
+
+
 def read_config(path: Path) -> OrbitConfig:
+    """Read an experiment of `orbit`; raises as `read_yaml`."""
+    return read_yaml(path, OrbitConfig)
+
+
+def read_yaml(path: Path, model: type[Config]) -> Config:
     """Read an experiment.
 
     Raises:
@@ -95,7 +103,7 @@ def read_config(path: Path) -> OrbitConfig:
     """
     try:
         content: Any = yaml.safe_load(path.read_text())
-        return OrbitConfig.model_validate(content)
+        return model.model_validate(content)
     except OSError as error:
         raise ConfigurationError(f"the config {path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:

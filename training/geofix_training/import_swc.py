@@ -6,15 +6,12 @@ the component of the highest density at its place.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -27,6 +24,7 @@ from geofix.errors import ConfigurationError, InvalidInput
 from geofix.geo import FloatArray, latlon_to_xyz
 from geofix.images import Preprocessing
 from geofix_training.export import export
+from geofix_training.gallery_file import GalleryFile
 from geofix_training.heads import RetrievalModule
 from geofix_training.published import SIZE, Published, read_published
 
@@ -152,45 +150,17 @@ class _Features:
 def _write_gallery(
     path: Path, source: _Features | None, embedder: RetrievalModule, cells: Cells, progress: Progress
 ) -> tuple[NDArray[np.int64], int]:
-    """Write `gallery.parquet`, equal features once; how many images each cell got, and how many rows were repeats."""
-    dim, seen, repeated = embedder.norm.normalized_shape[0], set[str](), 0
-    images = np.zeros(len(cells), np.int64)
-    schema = pa.schema(
-        {
-            "id": pa.string(),
-            "lat": pa.float64(),
-            "lon": pa.float64(),
-            "cell_id": pa.int32(),
-            "embedding": pa.list_(pa.float16(), dim),
-            "picture": pa.string(),
-            "attribution": pa.string(),
-        }
-    )
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        done = 0
+    """Write `gallery.parquet`; how many images each cell got, and how many rows were repeats."""
+    done = 0
+    with GalleryFile(path, embedder.norm.normalized_shape[0], cells) as gallery:
         for feature, lat, lon in source.chunks() if source is not None else ():
-            ids = [hashlib.sha256(row.tobytes()).hexdigest()[:32] for row in feature]
-            first = {name: row for row, name in reversed(list(enumerate(ids))) if name not in seen}
-            keep = np.sort(np.fromiter(first.values(), np.int64, len(first)))
-            seen.update(first)
-            repeated += len(ids) - len(keep)
+            keep = gallery.new(feature)
             with torch.no_grad():
-                embedding = embedder(torch.from_numpy(feature[keep])).numpy().astype(np.float16)
-            cell_id = cells.assign(lat[keep], lon[keep])
-            images += np.bincount(cell_id, minlength=len(cells))
-            columns = [
-                pa.array([ids[row] for row in keep]),
-                pa.array(lat[keep]),
-                pa.array(lon[keep]),
-                pa.array(cell_id, pa.int32()),
-                pa.FixedSizeListArray.from_arrays(pa.array(embedding.ravel()), dim),
-                pa.array([""] * len(keep)),
-                pa.array([""] * len(keep)),
-            ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-            done += len(ids)
+                embedding = embedder(torch.from_numpy(feature[keep])).numpy()
+            gallery.write(keep, embedding, lat[keep], lon[keep], [""] * len(keep), "")
+            done += len(feature)
             progress(done, len(source) if source is not None else 0)
-    return images, repeated
+    return gallery.images, gallery.repeated
 
 
 def _card(published: Published, images: int, gallery: Path | None) -> str:

@@ -7,7 +7,7 @@ starts at once, and says what to install where it is not there.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -44,8 +44,9 @@ def swc(
     """
     with _told("swc"):
         from geofix_training.import_swc import import_swc
+        from geofix_training.progress import bar
 
-        with _bar("gallery") as progress:
+        with bar("gallery") as progress:
             done = import_swc(backbone, mvmf, rrm, gallery, out, progress, name)
         repeated = f", {done.repeated:,} repeated rows left out" if done.repeated else ""
         print(f"{done.bundle.version} in {out}: gallery of {done.gallery_images:,} images{repeated}")
@@ -70,14 +71,3 @@ def _told(command: str) -> Iterator[None]:
     except OSError as error:
         say(f"geofix bundle import {command}: {error}")
         raise typer.Exit(1) from error
-
-
-@contextlib.contextmanager
-def _bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, as the callable that importers report to."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

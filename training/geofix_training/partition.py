@@ -17,6 +17,7 @@ from geofix.aggregate import Mode
 from geofix.cells import Cells
 from geofix.errors import InvalidInput
 from geofix.geo import EARTH_RADIUS_KM, FloatArray, distance_km, latlon_to_xyz, mean_direction
+from geofix.s2 import leaf_ids
 
 MAX_LEVEL = 30
 
@@ -51,11 +52,9 @@ def split(lat: ArrayLike, lon: ArrayLike, stop: StopRule, min_images: int) -> Pa
     Raises:
         InvalidInput: no cell holds `min_images` points.
     """
-    leaves = [
-        s2cell.lat_lon_to_cell_id(a, o) for a, o in zip(np.ravel(lat).tolist(), np.ravel(lon).tolist(), strict=True)
-    ]
-    order = np.argsort(np.array(leaves, np.uint64), kind="stable")
-    ranked = np.array(leaves, np.uint64)[order]
+    leaves = leaf_ids(lat, lon)
+    order = np.argsort(leaves, kind="stable")
+    ranked = leaves[order]
     # Points in S2 order lie together inside any cell: a cell is a slice, found by bisection.
     queue = [_entry(ranked, _face(face)) for face in range(6)]
     heapq.heapify(queue)
@@ -74,7 +73,7 @@ def split(lat: ArrayLike, lon: ArrayLike, stop: StopRule, min_images: int) -> Pa
             f"no cell holds {min_images} images: there are {len(leaves)}; lower min_images or add images"
         )
     members = tuple(np.sort(order[start:end]) for _, _, start, end in kept)
-    dropped = np.setdiff1d(np.arange(len(leaves)), np.concatenate(members))
+    dropped = np.flatnonzero(np.bincount(np.concatenate(members), minlength=len(leaves)) == 0)
     return Partition(tuple(e[1] for e in kept), members, dropped)
 
 

@@ -7,8 +7,6 @@ network is told from a damaged one.
 from __future__ import annotations
 
 import math
-import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from torch.nn import functional
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.geo import FloatArray
 from geofix_training.heads import RetrievalModule
+from geofix_training.weights import State, check_keys, fill, read_state, wrong_shape
 
 ARCHITECTURE = "efficientnet-b4"
 SIZE = 300
@@ -28,8 +27,6 @@ LOG_KAPPA_OFFSET = 16.0
 """The published file stores log kappa minus this: kappa = exp(stored + 16)."""
 _MUS, _KAPPAS = "mvmf.mus", "mvmf.kappas"
 _WEIGHT, _BIAS = "mixture_weights.seq_model.0.weight", "mixture_weights.seq_model.0.bias"
-
-State = Mapping[str, Tensor]
 
 
 class PublishedBackbone(nn.Module):
@@ -100,13 +97,13 @@ def read_published(backbone: Path, mvmf: Path, rrm: Path) -> Published:
         ConfigurationError: `efficientnet_pytorch` is not installed.
     """
     network = PublishedBackbone()
-    _fill(network.net, backbone)
-    head = _state(mvmf)
-    _check_keys(mvmf, head, {_MUS, _KAPPAS, _WEIGHT, _BIAS})
+    fill(network.net, backbone)
+    head = read_state(mvmf)
+    check_keys(mvmf, head, {_MUS, _KAPPAS, _WEIGHT, _BIAS})
     dim = int(network.net._conv_head.out_channels)
     cells = _check_head(mvmf, head, dim)
     embedder = RetrievalModule(dim, _hidden(rrm))
-    _fill(embedder, rrm)
+    fill(embedder, rrm)
     lat, lon = (row.astype(float) for row in head[_MUS].double().numpy())
     if not (np.all(np.abs(lat) <= 90) and np.all(np.isfinite(lon))):
         raise InvalidInput(f"{mvmf}: {_MUS} must be degrees, the first row lat within ±90")
@@ -121,55 +118,15 @@ def _check_head(path: Path, head: State, dim: int) -> int:
     cells = head[_BIAS].numel()
     for name, shape in ((_MUS, (2, cells)), (_KAPPAS, (cells,)), (_WEIGHT, (cells, dim))):
         if tuple(head[name].shape) != shape:
-            raise _wrong_shape(path, name, tuple(head[name].shape), shape)
+            raise wrong_shape(path, name, tuple(head[name].shape), shape)
     return cells
 
 
 def _hidden(path: Path) -> int:
-    weight = _state(path).get("res.fc1.weight")
+    weight = read_state(path).get("res.fc1.weight")
     if weight is None or weight.dim() != 2:
         raise InvalidInput(f"{path} has no matrix res.fc1.weight: it is not the published retrieval module")
     return int(weight.shape[0])
-
-
-def _fill(module: nn.Module, path: Path) -> None:
-    state, wanted = _state(path), module.state_dict()
-    _check_keys(path, state, set(wanted))
-    for name, tensor in wanted.items():
-        if state[name].shape != tensor.shape:
-            raise _wrong_shape(path, name, tuple(state[name].shape), tuple(tensor.shape))
-    module.load_state_dict(dict(state))
-
-
-def _state(path: Path) -> State:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InvalidInput(f"there is no file {path}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InvalidInput(
-            f"{path} cannot be read as tensors alone: it is damaged, or holds more than a state dict"
-        ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InvalidInput(f"{path} is no state dict: parameter names with tensors")
-    return state
-
-
-def _check_keys(path: Path, state: State, wanted: set[str]) -> None:
-    missing, unknown = sorted(wanted - set(state)), sorted(set(state) - wanted)
-    if missing or unknown:
-        parts = [
-            f"{what} {_some(names)}" for what, names in (("lacks", missing), ("has the unknown", unknown)) if names
-        ]
-        raise InvalidInput(f"{path} is of another network: it {' and '.join(parts)}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _wrong_shape(path: Path, name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> InvalidInput:
-    return InvalidInput(f"{path}: {name} has the shape {found}, not {wanted}")
 
 
 def random_published(directory: Path, cells: int, hidden: int, seed: int) -> tuple[Path, Path, Path]:

@@ -1,0 +1,110 @@
+"""`geofix-train partition | classifier | embedder | calibrate | export`: from a collection to a bundle, stage by stage."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geofix.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from geofix_training.engine.processes import Processes
+    from geofix_training.stages.work import Work
+
+WorkOption = Annotated[Path, typer.Option("--work", metavar="DIR", help="work folder; each stage goes on there")]
+STOPPED = 143
+"""Exit code after SIGTERM, as a shell would report it: what follows in a script does not run."""
+
+
+def partition(
+    config: Annotated[Path, typer.Option(help="the experiment, YAML")],
+    work: WorkOption,
+    manifest: Annotated[Path | None, typer.Option(help="CSV or Parquet: id, path (or url), lat, lon, group")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="folder that paths are relative to; default: the manifest's")
+    ] = None,
+    shards: Annotated[Path | None, typer.Option(help="folder of WebDataset shards, in place of a manifest")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="NPZ: features, lat, lon, ids, group; in place of images")
+    ] = None,
+) -> None:
+    """Index a collection, set aside what is held out, and divide the Earth into cells."""
+    from geofix_training.experiment import read_experiment
+    from geofix_training.stages.partition import Collection, run_partition
+
+    if sum(source is not None for source in (manifest, shards, features)) != 1:
+        raise typer.BadParameter("name one of --manifest, --shards and --features")
+    done = run_partition(read_experiment(config), Collection(manifest, images, shards, features), work)
+    report = done.index.meta["report"]
+    print(f"{report['kept']:,} rows, {len(done.cells):,} cells")
+    for reason, count in report["left_out"].items():
+        print(f"left out: {count:,} {reason}, such as {', '.join(report['examples'][reason])}")
+
+
+def classifier(work: WorkOption) -> None:
+    """Train backbone and mixture head (features: the head alone). Under torchrun: python -m geofix_training classifier."""
+    from geofix_training.stages.classifier import run_classifier
+
+    with _running(work, "classifier") as (loaded, processes, progress):
+        run_classifier(loaded, processes, progress)
+
+
+def embedder(work: WorkOption) -> None:
+    """Extract the features, then train the retrieval module on them."""
+    from geofix_training.stages.embedder import run_embedder
+
+    with _running(work, "embedder") as (loaded, processes, progress):
+        run_embedder(loaded, processes, progress)
+
+
+def calibrate(work: WorkOption) -> None:
+    """Choose the decision rule and fit the radii on what was set aside for that."""
+    from geofix_training.stages.calibrate import run_calibrate
+
+    with _running(work, "calibrate") as (loaded, _processes, progress):
+        done = run_calibrate(loaded, progress)
+        print(f"decision rule: {done.rule.model_dump_json()}; radii on {done.queries:,} images")
+
+
+def export(work: WorkOption, out: Annotated[Path, typer.Option(help="directory for the bundle; new or empty")]) -> None:
+    """Write the bundle; without `calibrate` before it its answers carry no radius."""
+    from geofix_training.stages.export import calibration_of, run_export
+
+    with _running(work, "gallery") as (loaded, _processes, progress):
+        found = calibration_of(loaded)
+        bundle = run_export(loaded, out, found, progress)
+        print(f"{bundle.version} in {out}" + ("" if found else "; without calibration: answers say UNCALIBRATED"))
+
+
+@contextlib.contextmanager
+def _running(folder: Path, title: str) -> Iterator[tuple[Work, Processes, Callable[[int, int], None]]]:
+    """The work, this process among the others, and a bar; what could not be read is told at the end."""
+    from geofix_training.data.images import unreadable_rows
+    from geofix_training.engine.loop import Stopped
+    from geofix_training.engine.processes import joined
+    from geofix_training.progress import bar
+    from geofix_training.stages.work import Work
+
+    work = Work(folder)
+    with joined() as processes:
+        try:
+            with bar(title, shown=processes.main) as progress:
+                yield work, processes, progress
+        except Stopped as stopped:
+            if processes.main:
+                typer.echo(str(stopped), err=True)
+            raise typer.Exit(STOPPED) from stopped
+        except FileNotFoundError as error:
+            raise InvalidInput(f"{error.filename} is not there: run the stages in order, partition first") from error
+        if processes.main and (lost := len(unreadable_rows(work.unreadable))):
+            typer.echo(f"{lost:,} images could not be read: {work.unreadable}", err=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the stages to `geofix-train`."""
+    for command in (partition, classifier, embedder, calibrate, export):
+        app.command()(command)

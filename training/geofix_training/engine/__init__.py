@@ -1,0 +1,1 @@
+"""How a network is trained, whatever it is: processes, batches, schedule, checkpoints and the loop."""

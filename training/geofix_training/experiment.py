@@ -1,0 +1,132 @@
+"""An experiment of `geofix-train partition`, `classifier`, `embedder`, `calibrate` and `export`: one small YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from geofix.decision import DecisionRule
+from geofix.images import Preprocessing
+from geofix_training.config import read_yaml
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HeldOutParts(_Part):
+    """Shares of the groups (or blocks) that never train."""
+
+    validation: Share = Field(0.01, description="chooses the best checkpoint")
+    calibration: Share = Field(0.05, description="half chooses the decision rule, half fits the radii")
+    test: Share = 0.0
+    test_blocks: Share = Field(0.0, description="share of whole blocks of the Earth")
+    block_deg: float = Field(2.0, gt=0, le=30, description="side of such a block, degrees")
+
+    @model_validator(mode="after")
+    def _leave_some(self) -> HeldOutParts:
+        if self.validation + self.calibration + self.test > 0.9:
+            raise ValueError("validation, calibration and test together leave less than a tenth to train on")
+        return self
+
+
+class PartitionConfig(_Part):
+    """The cells."""
+
+    max_images: int = Field(1, ge=1, description="stop splitting where the fullest cell holds so many")
+    max_cells: int = Field(ge=2, description="or there are so many, empty ones included")
+    min_images: int = Field(10, ge=1, description="cells with fewer are dropped")
+    log_kappa: float | None = Field(
+        None, ge=2, le=18, description="where every kappa starts, as its logarithm; none: at its cell's spread"
+    )
+    log_kappa_range: tuple[float, float] = Field((6.0, 10.0), description="limits of such a start")
+
+
+class BackboneConfig(_Part):
+    """The network from image to feature. Absent where features come from a file."""
+
+    timm: str = Field(description="its name in timm")
+    weights: Path | None = Field(
+        None, description="a state dict under timm's names to start from; relative to the config"
+    )
+    pretrained: bool = Field(False, description="start from timm's own weights, which it downloads")
+    preprocessing: Preprocessing
+    crop_scale: tuple[float, float] = Field((0.5, 1.0), description="share of the picture that a training crop keeps")
+    flip: bool = Field(True, description="mirror half of the training crops")
+
+
+class TrainConfig(_Part):
+    """How a stage is trained."""
+
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(256, ge=2, description="rows a step, over all processes and passes")
+    accumulate: int = Field(1, ge=1, description="passes that make a step")
+    learning_rate: float = Field(1e-3, gt=0)
+    backbone_learning_rate: float | None = Field(None, ge=0, description="of the backbone; none: the same")
+    weight_decay: float = Field(0.02, ge=0)
+    warm_up: Share = Field(0.05, description="share of the steps in which the rate rises")
+    clip_norm: float = Field(1.0, gt=0)
+    ema: Share = Field(0.0, description="decay of the averaged weights, such as 0.999; 0: none are kept")
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    max_steps: int | None = Field(None, ge=1, description="end earlier, for a trial")
+    checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints, and between validations")
+    log_every: int = Field(20, ge=1, description="steps a line of the log averages")
+    workers: int = Field(0, ge=0, description="processes that read images, for each training process")
+
+
+class ClassifierConfig(_Part):
+    """The mixture head, and the backbone with it."""
+
+    hidden: int = Field(0, ge=0, description="width of a hidden layer; 0 is the published linear head")
+    dropout: Share = 0.0
+    feature_noise: float = Field(0.0, ge=0, description="deviation of noise on the features")
+    soften_km: float = Field(
+        0.0, ge=0, description="0: the likelihood of the MvMF; else cross-entropy with softmax(−distance / this)"
+    )
+    train: TrainConfig = TrainConfig()
+
+
+class RetrievalConfig(_Part):
+    """The residual retrieval module."""
+
+    hidden: int = Field(4096, ge=1)
+    embedding_dim: int = Field(0, ge=0, description="0 is the feature's own, as published")
+    temperature: float = Field(0.07, gt=0)
+    positive_km: float = Field(25.0, gt=0, description="images at most this far apart are of one place")
+    negatives: int = Field(0, ge=0, description="further random images that a batch is compared with")
+    feature_noise: float = Field(0.0, ge=0)
+    train: TrainConfig = TrainConfig()
+
+
+class Experiment(_Part):
+    """A bundle from a collection of images or of features."""
+
+    name: str = Field(pattern="^[a-z][a-z0-9_]{0,31}$")
+    description: str
+    license: str = "Apache-2.0"
+    attribution: str = ""
+    seed: int = 1
+    held_out: HeldOutParts = HeldOutParts()
+    partition: PartitionConfig
+    backbone: BackboneConfig | None = None
+    classifier: ClassifierConfig = ClassifierConfig()
+    embedder: RetrievalConfig = RetrievalConfig()
+    decision: DecisionRule = DecisionRule()
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Read an experiment; the backbone's weights are found beside it.
+
+    Raises:
+        ConfigurationError: the file is not there, not YAML, or a key is unknown or wrong; the message names it.
+    """
+    experiment = read_yaml(path, Experiment)
+    backbone = experiment.backbone
+    if backbone is None or backbone.weights is None or backbone.weights.is_absolute():
+        return experiment
+    found = backbone.model_copy(update={"weights": (path.parent / backbone.weights).resolve()})
+    return experiment.model_copy(update={"backbone": found})

@@ -1,0 +1,1 @@
+"""The stages of an experiment, in order: partition, classifier, embedder, calibrate, export."""

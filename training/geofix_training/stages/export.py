@@ -1,0 +1,146 @@
+"""`geofix-train export`: the trained parts as a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from geofix import bundle as files
+from geofix.bundle import Bundle, write_manifest
+from geofix.calibration import Calibration
+from geofix.cells import Cells
+from geofix.errors import InvalidInput
+from geofix.images import Preprocessing
+from geofix_training.data.parts import Part
+from geofix_training.engine.loop import Progress
+from geofix_training.export import export, store_half
+from geofix_training.gallery_file import GalleryFile
+from geofix_training.heads import MixtureHead, RetrievalModule
+from geofix_training.stages.classifier import trained_classifier
+from geofix_training.stages.embedder import rows_with_features, trained_embedder
+from geofix_training.stages.work import Work
+
+CHUNK = 4096
+"""Gallery rows embedded and written at a time."""
+NO_PICTURES = Preprocessing(size=224, fit="squash", resample="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+"""What a manifest must say of pictures where a bundle takes none."""
+
+
+class Scores(nn.Module):
+    """Feature to log mixture weights; no gate is trained here, so every domain score is 0."""
+
+    def __init__(self, head: MixtureHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (n, d) to log mixture weights (n, cells) and domain scores (n,)."""
+        return self.head(feature), 0 * feature[:, 0]
+
+
+def calibration_of(work: Work) -> Calibration | None:
+    """What `calibrate` has found, if it was run."""
+    path = work.folder / files.CALIBRATION
+    return Calibration.model_validate_json(path.read_bytes()) if path.exists() else None
+
+
+def run_export(work: Work, out: Path, calibration: Calibration | None, progress: Progress) -> Bundle:
+    """Write a bundle to a new or empty directory; without a calibration its answers carry no radius.
+
+    Raises:
+        InvalidInput: a stage is missing, or `out` holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidInput(f"{out} exists and is not empty: name another directory for the bundle")
+    experiment = work.experiment
+    network = trained_classifier(work, experiment)
+    module = trained_embedder(work, network.dim)
+    out.mkdir(parents=True, exist_ok=True)
+    feature = torch.zeros(2, network.dim)
+    source, example = "feature", feature
+    if experiment.backbone is not None:
+        size = experiment.backbone.preprocessing.size
+        source, example = "image", torch.zeros(2, 3, size, size)
+    export(network.backbone, example, out / files.BACKBONE, [source], ["feature"])
+    export(Scores(network.head), feature, out / files.CLASSIFIER, ["feature"], ["log_weights", "domain_score"])
+    export(module, feature, out / files.EMBEDDER, ["feature"], ["embedding"])
+    for name in (files.BACKBONE, files.CLASSIFIER, files.EMBEDDER):
+        store_half(out / name)
+    means, kappas = network.head.unit_means().detach().numpy(), network.head.log_kappa.exp().detach().numpy()
+    cells = Cells(work.cells.s2_tokens, means, kappas, work.cells.images)
+    images = _write_gallery(work, module, cells, out / files.GALLERY, progress)
+    Cells(cells.s2_tokens, means, kappas, images).write(out / files.CELLS)
+    rule = experiment.decision
+    if calibration is not None:
+        rule = calibration.rule
+        (out / files.CALIBRATION).write_text(calibration.model_dump_json(indent=1) + "\n")
+    (out / files.MODEL_CARD).write_text(_card(work, len(cells), int(images.sum()), calibration))
+    write_manifest(
+        out,
+        name=experiment.name,
+        license=experiment.license,
+        description=experiment.description,
+        preprocessing=experiment.backbone.preprocessing if experiment.backbone is not None else NO_PICTURES,
+        takes="image" if experiment.backbone is not None else "feature",
+        feature_dim=network.dim,
+        embedding_dim=experiment.embedder.embedding_dim or network.dim,
+        cell_count=len(cells),
+        decision=rule,
+    )
+    return Bundle.load(out)
+
+
+def _write_gallery(
+    work: Work, module: RetrievalModule, cells: Cells, path: Path, progress: Progress
+) -> NDArray[np.int64]:
+    """All images that train or validate; those set aside for calibration and tests must not find themselves."""
+    index, features = work.index, np.load(work.features, mmap_mode="r")
+    parts = [rows_with_features(work, features, part) for part in (Part.TRAIN, Part.VALIDATION)]
+    rows = np.sort(np.concatenate(parts))
+    lat, lon = index.columns["lat"], index.columns["lon"]
+    with GalleryFile(path, work.experiment.embedder.embedding_dim or features.shape[1], cells) as gallery:
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            feature = features[part].astype(np.float32)
+            keep = gallery.new(feature)
+            with torch.no_grad():
+                embedding = module(torch.from_numpy(feature[keep])).numpy()
+            kept = part[keep]
+            pictures = [_picture(index.name(int(row))) for row in kept]
+            gallery.write(keep, embedding, lat[kept], lon[kept], pictures, work.experiment.attribution)
+            progress(start + len(part), len(rows))
+    return gallery.images
+
+
+def _picture(name: str) -> str:
+    return name if name.startswith(("http://", "https://")) else ""
+
+
+def _card(work: Work, cells: int, images: int, calibration: Calibration | None) -> str:
+    experiment = work.experiment
+    report = work.index.meta["report"]
+    left_out = ", ".join(f"{count:,} {why}" for why, count in report["left_out"].items()) or "none"
+    if calibration is None or calibration.radius is None:
+        radii = "None: its answers say UNCALIBRATED."
+    else:
+        radii = f"Fitted on {calibration.queries:,} {calibration.source}."
+    return f"""# {experiment.name}
+
+{experiment.description}
+
+- Trained on {len(work.rows(Part.TRAIN)):,} of {report["kept"]:,} rows ({cells:,} cells); left out: {left_out}.
+- Gallery: {images:,} images.
+- Radii: {radii}
+- No gate: every image is answered as localizable.
+
+It must not be used to decide anything about a person; RESPONSIBLE_USE.md of geofix says more.
+
+```json
+{json.dumps(experiment.model_dump(mode="json"), indent=1)}
+```
+"""

@@ -1,0 +1,93 @@
+"""The work folder of an experiment: what each stage leaves for the next."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geofix import bundle as files
+from geofix.cells import Cells
+from geofix.errors import ConfigurationError, InvalidInput
+from geofix_training.data.index import Index
+from geofix_training.data.parts import Part
+from geofix_training.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Work:
+    """A folder that `partition` has claimed for one experiment over one collection."""
+
+    folder: Path
+
+    @classmethod
+    def claim(cls, folder: Path, experiment: Experiment, source: dict[str, Any]) -> Work:
+        """The folder for an experiment; made if it is new.
+
+        Raises:
+            ConfigurationError: it belongs to another experiment or collection.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"experiment": experiment.model_dump(mode="json"), "source": source}, indent=1) + "\n"
+        path = folder / "experiment.json"
+        if path.exists() and path.read_text() != text:
+            raise ConfigurationError(
+                f"{folder} holds the work of another experiment or collection: name another --work folder"
+            )
+        partial = folder / "experiment.json.partial"
+        partial.write_text(text)
+        partial.replace(path)
+        return cls(folder)
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment.
+
+        Raises:
+            ConfigurationError: nothing has claimed the folder.
+        """
+        path = self.folder / "experiment.json"
+        if not path.is_file():
+            raise ConfigurationError(f"{self.folder} is no work folder: run geofix-train partition first")
+        return Experiment.model_validate(json.loads(path.read_text())["experiment"])
+
+    @cached_property
+    def index(self) -> Index:
+        """The collection."""
+        return Index.open(self.folder / "index")
+
+    @cached_property
+    def parts(self) -> NDArray[np.uint8]:
+        """The part of each row."""
+        return np.asarray(np.load(self.folder / "parts.npy", mmap_mode="r"))
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The partition."""
+        path = self.folder / files.CELLS
+        if not path.is_file():
+            raise InvalidInput(f"{self.folder} holds no cells: run geofix-train partition first")
+        return Cells.read(path)
+
+    def rows(self, part: Part) -> NDArray[np.int64]:
+        """The rows of a part, rising."""
+        return np.flatnonzero(self.parts == part)
+
+    @property
+    def features(self) -> Path:
+        """The features of all rows: float16, (rows, d); rows without one are NaN."""
+        return self.folder / "features.npy"
+
+    @property
+    def unreadable(self) -> Path:
+        """A CSV of the images that could not be read: row, name, why."""
+        return self.folder / "unreadable.csv"
+
+    def stage(self, name: str) -> Path:
+        """The folder of a stage's checkpoints and log."""
+        return self.folder / name
