@@ -131,7 +131,7 @@ def test_shards_are_read_where_their_bytes_lie(tmp_path: Path) -> None:
     ],
 )
 def test_features_that_cannot_be_right(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:  # type: ignore[type-arg]
-    np.savez(tmp_path / "f.npz", **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / "f.npz", **arrays)
     with pytest.raises(InvalidInput, match=message):
         read_features(tmp_path / "f.npz")
 
