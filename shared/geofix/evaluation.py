@@ -13,8 +13,8 @@ import numpy as np
 
 from geofix.geo import FloatArray, haversine_km
 
-WITHIN_KM = (1, 25, 200, 750, 2500)
-"""Street, city, region, country, continent (Hays and Efros 2008)."""
+WITHIN_KM = (0.1, 1, 25, 200, 750, 2500)
+"""A spot; then street, city, region, country, continent (Hays and Efros 2008)."""
 FAILED_KM = 20_015.0
 """The error of an image without an answer: half the Earth's circumference."""
 GEOSCORE_KM = 1492.7
@@ -61,7 +61,7 @@ class Metrics:
     n: int
     failed: int
     localizable: int
-    within: dict[int, float]
+    within: dict[float, float]
     median_km: float
     mean_km: float
     geoscore: float
@@ -77,7 +77,7 @@ class Metrics:
             "failed": self.failed,
             "localizable": self.localizable,
             "localizable_share": _rounded(100 * self.localizable / self.n),
-            "within": {str(km): _rounded(share) for km, share in self.within.items()},
+            "within": {f"{km:g}": _rounded(share) for km, share in self.within.items()},
             "median_km": _rounded(self.median_km),
             "mean_km": _rounded(self.mean_km),
             "geoscore": _rounded(self.geoscore),
@@ -137,6 +137,49 @@ def summarise(outcomes: Sequence[Outcome]) -> Metrics:
         clustered_share=_share(
             [o.largest_cluster >= CLUSTERED for o in outcomes if o.lat is not None and o.localizable]
         ),
+    )
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """95 % intervals of shares (percent) and of the median error (km)."""
+
+    within: dict[float, tuple[float, float]]
+    median_km: tuple[float, float]
+
+    def record(self) -> dict[str, Any]:
+        """The intervals as JSON can hold them."""
+        return {
+            "within": {f"{km:g}": [_rounded(end) for end in ends] for km, ends in self.within.items()},
+            "median_km": [_rounded(end) for end in self.median_km],
+        }
+
+
+def intervals(error_km: FloatArray, places: Sequence[object], seed: int = 0, rounds: int = 1000) -> Intervals:
+    """Intervals by bootstrap over places, not images: images of one place are answered alike, and are not independent.
+
+    Args:
+        error_km: shape (n,).
+        places: what tells an image's place (or group) from the others', length n.
+        seed: of the resampling.
+        rounds: of it.
+    """
+    names = {place: number for number, place in enumerate(dict.fromkeys(places))}
+    of_image = np.array([names[place] for place in places])
+    order = np.argsort(error_km, kind="stable")
+    rng = np.random.default_rng(seed)
+    shares, medians = np.empty((rounds, len(WITHIN_KM))), np.empty(rounds)
+    reach = np.searchsorted(error_km[order], WITHIN_KM, "right")
+    for number in range(rounds):
+        drawn = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
+        total = np.concatenate([[0], np.cumsum(drawn[of_image][order])])
+        shares[number] = 100 * total[reach] / max(total[-1], 1)
+        medians[number] = error_km[order][min(int(np.searchsorted(total[1:], total[-1] / 2)), len(order) - 1)]
+    low, high = np.quantile(shares, [0.025, 0.975], axis=0)
+    ends = np.quantile(medians, [0.025, 0.975])
+    return Intervals(
+        {km: (float(a), float(b)) for km, a, b in zip(WITHIN_KM, low, high, strict=True)},
+        (float(ends[0]), float(ends[1])),
     )
 
 

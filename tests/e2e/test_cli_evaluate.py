@@ -38,8 +38,8 @@ def test_the_measures_are_those_of_the_answers(measured: Record, located: Ran) -
     errors = [record["distance_km"] for record in located.records]
     sure = [record for record in located.records if record["localizable"]]
     assert (measured["n"], measured["failed"], measured["localizable"]) == (4, 0, 3)
-    for km in (1, 25, 200, 750, 2500):
-        assert measured["within"][str(km)] == 100 * sum(error <= km for error in errors) / 4
+    for km in (0.1, 1, 25, 200, 750, 2500):
+        assert measured["within"][f"{km:g}"] == 100 * sum(error <= km for error in errors) / 4
     assert measured["median_km"] == pytest.approx(statistics.median(errors), rel=1e-4)
     assert measured["mean_km"] == pytest.approx(statistics.fmean(errors), rel=1e-4)
     assert 0 < measured["geoscore"] < 5000

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -130,7 +131,7 @@ def test_shards_are_read_where_their_bytes_lie(tmp_path: Path) -> None:
         ({"features": np.ones((2, 4)), "latlon": np.ones((2, 2)), "ids": np.array(["a"])}, "ids has 1 values for 2"),
     ],
 )
-def test_features_that_cannot_be_right(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:  # type: ignore[type-arg]
+def test_features_that_cannot_be_right(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     np.savez(tmp_path / "f.npz", **arrays)
     with pytest.raises(InvalidInput, match=message):
         read_features(tmp_path / "f.npz")

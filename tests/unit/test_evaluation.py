@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geofix.evaluation import FAILED_KM, GEOSCORE_KM, WITHIN_KM, Outcome, errors_km, gain, geoscore, summarise
+from geofix.evaluation import (
+    FAILED_KM,
+    GEOSCORE_KM,
+    WITHIN_KM,
+    Outcome,
+    errors_km,
+    gain,
+    geoscore,
+    intervals,
+    summarise,
+)
 from geofix.geo import EARTH_RADIUS_KM, destination
 
 RADII = {0.5: 100.0, 0.9: 1000.0}
@@ -86,7 +96,7 @@ def test_a_not_localizable_answer_counts_with_its_guess() -> None:
 
 def test_within_includes_the_distance_itself() -> None:
     found = summarise([off_by(km * 0.999) for km in WITHIN_KM] + [off_by(km * 1.001) for km in WITHIN_KM])
-    assert list(found.within.values()) == pytest.approx([10.0, 30.0, 50.0, 70.0, 90.0])
+    assert list(found.within.values()) == pytest.approx([100 * (2 * n + 1) / 12 for n in range(6)])
     exact = Outcome((0.0, 0.0), 0.0, math.degrees(25 / EARTH_RADIUS_KM))
     assert errors_km([exact])[0] == pytest.approx(25, abs=1e-9)
 
@@ -142,7 +152,7 @@ def test_the_record_is_json_with_the_promised_keys() -> None:
     assert record["failed"] == 1
     assert record["localizable"] == 1
     assert record["localizable_share"] == 50
-    assert record["within"] == {"1": 0, "25": 0, "200": 50, "750": 50, "2500": 50}
+    assert record["within"] == {"0.1": 0, "1": 0, "25": 0, "200": 50, "750": 50, "2500": 50}
     assert record["median_km"] == pytest.approx((50 + 20_015) / 2)
     assert record["coverage"] == {"50": 100, "90": 100}
     assert record["median_radius_km"] == 1000
@@ -178,3 +188,19 @@ def test_the_gain_is_paired() -> None:
     assert 9 < found.low < 13 < 17 < found.high < 21
     assert gain(theirs, ours).high < 0
     assert gain(ours, ours).record() == {"within_km": 200, "points": 0, "low": 0, "high": 0}
+
+
+def test_intervals_are_over_places_not_images() -> None:
+    """Ten images of one place say no more than one: the interval is as wide, where the images' own would be narrow."""
+    rng = np.random.default_rng(0)
+    error = rng.choice([10.0, 900.0], 40)
+    alone = intervals(error, list(range(40)))
+    repeated = intervals(np.repeat(error, 10), np.repeat(np.arange(40), 10).tolist())
+    share = 100 * float((error <= 200).mean())
+    low, high = alone.within[200]
+    assert low < share < high
+    assert high - low == pytest.approx(200 * 1.96 * np.sqrt(0.25 / 40), rel=0.25)
+    assert repeated.within[200] == pytest.approx(alone.within[200], abs=6)
+    assert alone.within[1] == (0, 0)
+    assert alone.median_km[0] <= np.median(error) <= alone.median_km[1]
+    assert json.loads(json.dumps(alone.record()))["within"]["0.1"] == [0, 0]

@@ -22,23 +22,46 @@ from geofix.cli.connect import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Sequence
 
+    from geofix.cli.evaluation_set import EvaluationSet
     from geofix.cli.sources import Answers
-    from geofix.evaluation import Gain, Metrics, Outcome
+    from geofix.evaluation import Metrics, Outcome
 
 
 def evaluate(
     *,
     images: Annotated[
-        Path, typer.Option("--images", metavar="DIR", help="Directory of the images.", show_default=False)
-    ],
+        Path | None, typer.Option("--images", metavar="DIR", help="Directory of the images.", show_default=False)
+    ] = None,
     truth: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--truth", metavar="CSV", help="Where they were taken: columns file, lat, lon.", show_default=False
         ),
-    ],
+    ] = None,
+    benchmark: Annotated[
+        str,
+        typer.Option(
+            "--benchmark",
+            metavar="NAME",
+            help="In place of --truth: im2gps, im2gps3k, yfcc4k or yfcc25k; images are named by their ids.",
+        ),
+    ] = "",
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            "--features", metavar="NPZ", help="In place of images: arrays features, lat, lon and, if any, ids, group."
+        ),
+    ] = None,
+    ablate: Annotated[
+        Path | None,
+        typer.Option(
+            "--ablate",
+            metavar="DIR",
+            help="With --bundle: the paper's configurations and variants of ours, as Markdown, JSON and figures in DIR.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     server: ServerOption = DEFAULT_SERVER,
     bundle: Annotated[
@@ -59,81 +82,92 @@ def evaluate(
     """Measure accuracy, GeoScore and whether the radii hold, of the default strategy and of each part alone.
 
     An image without an answer counts as a miss at half the Earth's circumference; a not-localizable answer counts with its best
-    guess; coverage is over answers with a radius.
+    guess; coverage is over answers with a radius. Intervals are of 95 %, by bootstrap over places.
 
     Exit codes: 0 measured, 1 no image was answered, 2 usage (a table of truths that cannot be used is one), 130 Ctrl-C.
     """
+    from geofix.cli.evaluation_table import show
     from geofix.cli.output import say
     from geofix.cli.sources import STRATEGIES, ask_bundle, ask_server
     from geofix.errors import GeofixError
-    from geofix.evaluation import errors_km, gain, summarise
+    from geofix.evaluation import errors_km, gain, intervals, summarise
 
+    if ablate is not None and bundle is None:
+        raise typer.BadParameter("--ablate needs --bundle: a server answers with its own rule alone")
     try:
-        places = _chosen(images, truth, files, limit)
+        asked = _asked(images, truth, benchmark, features, files).first(limit)
     except GeofixError as error:
         say(f"geofix evaluate: {error.message}")
         raise typer.Exit(2) from error
+    started = time.perf_counter()
     try:
-        started = time.perf_counter()
         if bundle is not None:
-            outcomes = _outcomes(images, places, ask_bundle(bundle))
+            from geofix.bundle import Bundle
+            from geofix.local import LocalEngine
+
+            engine = LocalEngine(Bundle.load(bundle))
+            if ablate is not None:
+                from geofix.cli.ablate import write_ablation
+
+                raise typer.Exit(write_ablation(engine, asked, ablate))
+            outcomes = _outcomes(asked, ask_bundle(engine, features=asked.features))
         else:
             with open_client(server, timeout_s, use_tls, ca, cert, key, token_file) as client:
                 client.info()  # a platform that is down is one error, not a miss for every image
-                outcomes = _outcomes(images, places, ask_server(client))
+                outcomes = _outcomes(asked, ask_server(client, features=asked.features))
     except GeofixError as error:
         say(f"geofix evaluate: {error.message}")
         raise typer.Exit(1) from error
     metrics = {strategy: summarise(outcomes[strategy]) for strategy in STRATEGIES}
+    ranges = {strategy: intervals(errors_km(outcomes[strategy]), asked.groups) for strategy in STRATEGIES}
+    split = _split(outcomes[STRATEGIES[0]])
     seconds = time.perf_counter() - started
     default = metrics[STRATEGIES[0]]
     over_cells = gain(errors_km(outcomes["posterior"]), errors_km(outcomes["classification"]))
     if as_json:
-        record = default.record() | {s: metrics[s].record() for s in STRATEGIES[1:]}
+        records = {s: metrics[s].record() | {"intervals": ranges[s].record()} for s in STRATEGIES}
+        record = records.pop(STRATEGIES[0]) | records
+        record["by_localizable"] = {name: of.record() for name, of in split.items()}
         print(json.dumps(record | {"gain_over_classification": over_cells.record(), "seconds": round(seconds, 3)}))
     else:
-        _show(metrics, over_cells, seconds)
+        show(metrics, ranges, split, over_cells, seconds)
     raise typer.Exit(1 if default.failed == default.n else 0)
 
 
-def _chosen(images: Path, truth: Path, pattern: str, limit: int | None) -> dict[str, tuple[float, float]]:
-    """The rows of the truth to evaluate.
+def _asked(images: Path | None, truth: Path | None, benchmark: str, features: Path | None, files: str) -> EvaluationSet:
+    from geofix.cli.evaluation_set import from_benchmark, from_features, from_table
 
-    Raises:
-        InvalidInput: there are none, or an image that the truth names is not there.
-    """
-    from fnmatch import fnmatchcase
-    from os.path import isdir, isfile  # those of Path raise where a directory may not be entered
-
-    from geofix.errors import InvalidInput
-    from geofix.truth import read_truth
-
-    if not isdir(images):
-        raise InvalidInput(f"{images} is not a directory")
-    places = {name: place for name, place in read_truth(truth).items() if fnmatchcase(name, pattern)}
-    if not places:
-        raise InvalidInput(f"{truth} names no image" + ("" if pattern == "*" else f" that matches {pattern!r}"))
-    missing = [name for name in places if not isfile(images / name)]
-    if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise InvalidInput(f"{truth} names {missing[0]}, and there is no such image in {images}{more}")
-    return dict(list(places.items())[:limit])
+    if features is not None and not (images or truth or benchmark):
+        return from_features(features)
+    if features is None and images is not None and benchmark and truth is None:
+        return from_benchmark(benchmark, images)
+    if features is None and images is not None and truth is not None and not benchmark:
+        return from_table(images, truth, files)
+    raise typer.BadParameter("name --images with --truth, or --images with --benchmark, or --features alone")
 
 
-def _outcomes(
-    directory: Path, places: Mapping[str, tuple[float, float]], ask: Callable[[bytes], Answers]
-) -> dict[str, list[Outcome]]:
-    """Each strategy's outcomes, in the order of `places`."""
+def _split(outcomes: Sequence[Outcome]) -> dict[str, Metrics]:
+    """The metrics of the answers that are localizable and of the others, where there are both."""
+    from geofix.evaluation import summarise
+
+    parts = {
+        "localizable": [o for o in outcomes if o.lat is not None and o.localizable],
+        "not localizable": [o for o in outcomes if o.lat is None or not o.localizable],
+    }
+    return {name: summarise(part) for name, part in parts.items()} if all(parts.values()) else {}
+
+
+def _outcomes(asked: EvaluationSet, ask: Callable[[bytes], Answers]) -> dict[str, list[Outcome]]:
+    """Each strategy's outcomes, in the order of what was asked."""
     from geofix.cli.answers import answer_inputs
-    from geofix.cli.inputs import file_input
     from geofix.cli.output import ErrorLines, follow
     from geofix.cli.sources import STRATEGIES
     from geofix.evaluation import Outcome
 
     errors = ErrorLines("evaluate")
     outcomes: dict[str, list[Outcome]] = {strategy: [] for strategy in STRATEGIES}
-    found = answer_inputs([file_input(directory / name) for name in places], ask)
-    for answered, place in zip(follow(found, len(places), "evaluating"), places.values(), strict=True):
+    found = answer_inputs(asked.inputs, ask)
+    for answered, place in zip(follow(found, len(asked.places), "evaluating"), asked.places, strict=True):
         errors.tell(answered.source.name, answered.error)
         for strategy, list_ in outcomes.items():
             if answered.value is None:
@@ -144,43 +178,3 @@ def _outcomes(
             largest = max((a.neighbors for a in location.alternatives), default=0)
             list_.append(Outcome(place, location.lat, location.lon, location.localizable, radii, largest))
     return outcomes
-
-
-def _show(metrics: Mapping[str, Metrics], over_cells: Gain, seconds: float) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from geofix.cli.output import output_console
-    from geofix.evaluation import CLUSTERED
-
-    default = next(iter(metrics.values()))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for number, strategy in enumerate(metrics):
-        table.add_column(f"{strategy} (default)" if number == 0 else strategy, justify="right", no_wrap=True)
-    for km in default.within:
-        table.add_row(f"within {km:,} km", *(f"{m.within[km]:.1f} %" for m in metrics.values()))
-    table.add_row("median error", *(f"{m.median_km:,.1f} km" for m in metrics.values()))
-    table.add_row("mean error", *(f"{m.mean_km:,.1f} km" for m in metrics.values()))
-    table.add_row("GeoScore (of 5000)", *(f"{m.geoscore:,.0f}" for m in metrics.values()))
-    table.add_row("localizable", *(f"{100 * m.localizable / m.n:.1f} %" for m in metrics.values()))
-    table.add_row("answers with radii", *(f"{m.radius_share:.1f} %" for m in metrics.values()))
-    for level in default.coverage:
-        table.add_row(
-            f"truths inside the {level} % radius", *(_or_dash(m.coverage[level], "%") for m in metrics.values())
-        )
-        table.add_row(f"median {level} % radius", *(_or_dash(m.radius_km[level], "km") for m in metrics.values()))
-    clustered = (_or_dash(m.clustered_share, "%") for m in metrics.values())
-    table.add_row(f"largest cluster has {CLUSTERED} images or more", *clustered)
-    console = output_console()
-    console.print(table)
-    console.print(
-        f"The default places {over_cells.points:+.1f} points more within {over_cells.within_km} km than classification "
-        f"(paired bootstrap, 95 %: {over_cells.low:+.1f} to {over_cells.high:+.1f})."
-    )
-    failed = f", {default.failed} of them not answered" if default.failed else ""
-    console.print(f"{default.n:,} images{failed}, {seconds:,.1f} s")
-
-
-def _or_dash(value: float | None, unit: str) -> str:
-    return "–" if value is None else f"{value:,.1f} {unit}"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from geofix.client import Alternative, Client, LocateOptions, Location
+from geofix.errors import Reason
 from geofix.evaluation import LEVELS
 from geofix.geo import xyz_to_latlon
+from geofix.vectors import unpack_vector
 
 if TYPE_CHECKING:
     from geofix.aggregate import Cluster
     from geofix.decision import Decision
+    from geofix.local import LocalEngine
 
 STRATEGIES = ("posterior", "classification", "retrieval", "swc")
 """The default first; the others stand beside it."""
@@ -21,12 +26,13 @@ Answers = dict[str, Location]
 """An image's answer by each strategy."""
 
 
-def ask_server(client: Client) -> Callable[[bytes], Answers]:
-    """Answers of a running platform."""
+def ask_server(client: Client, *, features: bool = False) -> Callable[[bytes], Answers]:
+    """Answers of a running platform about images, or about features as little-endian float32."""
+    locate = client.locate_feature if features else client.locate
 
     def answer(data: bytes) -> Answers:
         return {
-            strategy: client.locate(
+            strategy: locate(
                 data,
                 LocateOptions(
                     strategy=strategy, probabilities=LEVELS, max_alternatives=100, max_cells=0, max_neighbors=0
@@ -38,22 +44,18 @@ def ask_server(client: Client) -> Callable[[bytes], Answers]:
     return answer
 
 
-def ask_bundle(directory: Path) -> Callable[[bytes], Answers]:
-    """Answers of a bundle in this process, from one pass of the backbone.
+def ask_bundle(engine: LocalEngine, *, features: bool = False) -> Callable[[bytes], Answers]:
+    """Answers of a bundle in this process about images, from one pass of the backbone, or about features.
 
     Raises:
-        GeofixError: the bundle is not whole, or its models do not run.
+        GeofixError: the bundle's calibration is not whole.
     """
-    from geofix.bundle import Bundle
     from geofix.decision import Strategy
-    from geofix.local import LocalEngine
 
-    bundle = Bundle.load(directory)
-    calibration = bundle.calibration
-    engine = LocalEngine(bundle)
+    calibration = engine.bundle.calibration
 
     def answer(data: bytes) -> Answers:
-        heads = engine.heads(engine.feature(data)[None])[0]
+        heads = engine.heads(_feature(engine, data, features)[None])[0]
         answers = {}
         for strategy in STRATEGIES:
             decision = engine.decide(heads, Strategy(strategy))
@@ -75,6 +77,14 @@ def ask_bundle(directory: Path) -> Callable[[bytes], Answers]:
         return answers
 
     return answer
+
+
+def _feature(engine: LocalEngine, data: bytes, given: bool) -> NDArray[np.float32]:
+    return (
+        unpack_vector(data, engine.bundle.manifest.feature_dim, Reason.FEATURE_INVALID)
+        if given
+        else engine.feature(data)
+    )
 
 
 def _alternative(cluster: Cluster, decision: Decision) -> Alternative:

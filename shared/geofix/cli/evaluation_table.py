@@ -1,0 +1,62 @@
+"""How `geofix evaluate` shows what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.table import Table
+
+from geofix.cli.output import output_console
+from geofix.evaluation import CLUSTERED, Gain, Intervals, Metrics
+
+
+def show(
+    metrics: Mapping[str, Metrics],
+    ranges: Mapping[str, Intervals],
+    split: Mapping[str, Metrics],
+    over_cells: Gain,
+    seconds: float,
+) -> None:
+    """Print a column a strategy, and the default's answers by whether they are localizable."""
+    default = next(iter(metrics.values()))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for number, strategy in enumerate(metrics):
+        table.add_column(f"{strategy} (default)" if number == 0 else strategy, justify="right", no_wrap=True)
+    for name in split:
+        table.add_column(f"default, {name}", justify="right", no_wrap=True)
+    columns = [*metrics.values(), *split.values()]
+    for km in default.within:
+        cells = [f"{m.within[km]:.1f} %{_ends(ranges, s, km)}" for s, m in metrics.items()]
+        table.add_row(f"within {km:,} km", *cells, *(f"{m.within[km]:.1f} %" for m in split.values()))
+    table.add_row("median error", *(f"{m.median_km:,.1f} km" for m in columns))
+    table.add_row("mean error", *(f"{m.mean_km:,.1f} km" for m in columns))
+    table.add_row("GeoScore (of 5000)", *(f"{m.geoscore:,.0f}" for m in columns))
+    table.add_row("localizable", *(f"{100 * m.localizable / m.n:.1f} %" for m in columns))
+    table.add_row("answers with radii", *(f"{m.radius_share:.1f} %" for m in columns))
+    for level in default.coverage:
+        table.add_row(f"truths inside the {level} % radius", *(_or_dash(m.coverage[level], "%") for m in columns))
+        table.add_row(f"median {level} % radius", *(_or_dash(m.radius_km[level], "km") for m in columns))
+    clustered = (_or_dash(m.clustered_share, "%") for m in columns)
+    table.add_row(f"largest cluster has {CLUSTERED} images or more", *clustered)
+    table.add_row("images", *(f"{m.n:,}" for m in columns))
+    console = output_console()
+    console.print(table)
+    console.print(
+        f"The default places {over_cells.points:+.1f} points more within {over_cells.within_km} km than classification "
+        f"(paired bootstrap, 95 %: {over_cells.low:+.1f} to {over_cells.high:+.1f})."
+    )
+    failed = f", {default.failed} of them not answered" if default.failed else ""
+    console.print(
+        f"{default.n:,} images{failed}, {seconds:,.1f} s; in brackets 95 % intervals by bootstrap over places"
+    )
+
+
+def _ends(ranges: Mapping[str, Intervals], strategy: str, km: float) -> str:
+    low, high = ranges[strategy].within[km]
+    return f" [{low:.1f}, {high:.1f}]"
+
+
+def _or_dash(value: float | None, unit: str) -> str:
+    return "–" if value is None else f"{value:,.1f} {unit}"
