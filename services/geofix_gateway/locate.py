@@ -16,6 +16,7 @@ from geofix.area import Area
 from geofix.bundle import Bundle
 from geofix.calibration import Calibration
 from geofix.decision import Decision, SearchPlan, Strategy, decide, plan
+from geofix.density import DensityCell, density_cells
 from geofix.errors import DeadlineExceeded, GeofixError, InvalidInput, Unavailable
 from geofix.posterior import CellScores, Neighbors
 from geofix.telemetry.metrics import ANSWERS, CELL_WEIGHT, RADIUS_METERS
@@ -34,6 +35,9 @@ class Source:
     feature: bytes | None = None
 
 
+_LIMITS = (("max_neighbors", 1000), ("max_cells", 64), ("max_alternatives", 100), ("max_density_cells", 256))
+
+
 @dataclass(frozen=True)
 class Options:
     """How to answer, checked.
@@ -50,11 +54,12 @@ class Options:
     bypass_cache: bool = False
     allow_degraded: bool = False
     area: Area | None = None
+    max_density_cells: int = 0
 
     def __post_init__(self) -> None:
         if len(self.probabilities) > 16 or not all(0.5 <= p <= 0.95 for p in self.probabilities):
             raise _out_of_range("radius_probabilities", "at most 16 values of 0.5 to 0.95")
-        for name, limit in (("max_neighbors", 1000), ("max_cells", 64), ("max_alternatives", 100)):
+        for name, limit in _LIMITS:
             if not 0 <= getattr(self, name) <= limit:
                 raise _out_of_range(name, f"0 to {limit}")
 
@@ -109,6 +114,7 @@ class Answer:
     gallery_version: str
     timing_ms: Mapping[str, float] = field(default_factory=dict)
     degraded: GeofixError | None = None
+    density: tuple[DensityCell, ...] = ()
 
 
 class Downstream(Protocol):
@@ -189,7 +195,7 @@ class Locator:
                 degraded = error
         # A few milliseconds of numpy and scikit-learn: in a thread, so that other requests go on meanwhile.
         with stage("aggregate") as work:
-            decision = await asyncio.to_thread(self._decide, options, scores, found.neighbors)
+            decision, density = await asyncio.to_thread(self._decide, options, scores, found.neighbors)
             work.set(neighbors=len(found.neighbors))
         clock.lap("aggregate")
         localizable = self._calibration.localizable(decision.signals)
@@ -205,14 +211,19 @@ class Locator:
                     RADIUS_METERS.observe(radius_km * 1000)
         used = gallery_version if search.k and degraded is None else ""
         return Answer(
-            decision, scores, found, localizable, calibrated, tuple(radii), used, clock.milliseconds, degraded
+            decision, scores, found, localizable, calibrated, tuple(radii), used, clock.milliseconds, degraded, density
         )
 
-    def _decide(self, options: Options, scores: CellScores, neighbors: Neighbors) -> Decision:
+    def _decide(
+        self, options: Options, scores: CellScores, neighbors: Neighbors
+    ) -> tuple[Decision, tuple[DensityCell, ...]]:
         decision = decide(self._rule, options.strategy, scores, neighbors)
-        return (
-            decision if options.area is None else self._confinement.decision(options.area, decision, scores, neighbors)
-        )
+        if options.area is not None:
+            return self._confinement.decision(options.area, decision, scores, neighbors), ()
+        if not options.max_density_cells:
+            return decision, ()
+        kappa, used = self.bundle.cells.kappa[scores.cell_id], neighbors.xyz[: len(decision.weights)]
+        return decision, tuple(density_cells(scores, kappa, used, decision.weights, options.max_density_cells))
 
     def _count(self, decision: Decision, scores: CellScores, *, localizable: bool) -> None:
         ANSWERS.add(1, decision.method.value, str(localizable).lower())

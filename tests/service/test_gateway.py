@@ -460,3 +460,16 @@ async def test_a_damaged_entry_is_a_miss(channel: grpc.aio.Channel, backend: Bac
     assert not answer.cached
     assert same_but_for_the_time(answer, expected)
     assert (await locate(channel, MUNICH)).cached
+
+
+async def test_the_density_comes_where_it_is_asked_for(channel: grpc.aio.Channel) -> None:
+    source = ImageSource(image=image_of(12.0, 34.0))
+    plain = await stub(channel).Locate(pb.LocateRequest(source=source))
+    asked = pb.LocateRequest(source=source, options=pb.LocateOptions(max_density_cells=32))
+    dense = await stub(channel).Locate(asked)
+    assert not plain.density
+    assert 6 <= len(dense.density) <= 32
+    assert sum(cell.probability for cell in dense.density) == pytest.approx(1)
+    assert dense.location == plain.location
+    refused = await error_of(channel, pb.LocateRequest(source=source, options=pb.LocateOptions(max_density_cells=257)))
+    assert refused.metadata["option"] == "max_density_cells"

@@ -17,7 +17,18 @@ from google.type.latlng_pb2 import LatLng
 from grpc_status import rpc_status
 
 from geofix.area import Box, Circle
-from geofix.client import Alternative, AsyncClient, Cell, Client, LocateOptions, Location, Neighbor, RetryPolicy, Timing
+from geofix.client import (
+    Alternative,
+    AsyncClient,
+    Cell,
+    Client,
+    DensityCell,
+    LocateOptions,
+    Location,
+    Neighbor,
+    RetryPolicy,
+    Timing,
+)
 from geofix.client.reading import read_info, read_location
 from geofix.client.requests import batch_error
 from geofix.errors import DeadlineExceeded, GeofixError, InvalidInput, Overloaded, Reason, Unavailable
@@ -177,6 +188,7 @@ RESPONSE = pb.LocateResponse(
     degraded=True,
     degraded_reason=error_reason_pb2.ERROR_REASON_GALLERY_UNAVAILABLE,
     degraded_message="why",
+    density=[pb.DensityCell(s2_token="0c", probability=0.75)],
 )
 LOCATION = Location(
     lat=1.5,
@@ -197,6 +209,7 @@ LOCATION = Location(
     degraded=True,
     degraded_reason="GALLERY_UNAVAILABLE",
     degraded_message="why",
+    density=(DensityCell("0c", 0.75),),
 )
 
 

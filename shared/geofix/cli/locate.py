@@ -82,6 +82,17 @@ def locate(
             "--top", min=0, max=100, metavar="N", help="Show the N best alternatives too.", rich_help_panel=_OUT
         ),
     ] = 0,
+    density: Annotated[
+        int,
+        typer.Option(
+            "--density",
+            min=0,
+            max=256,
+            metavar="N",
+            help="With --json or --geojson: the probability density over the Earth, as N cells of S2.",
+            rich_help_panel=_OUT,
+        ),
+    ] = 0,
     country: Annotated[
         str | None,
         typer.Option(
@@ -133,6 +144,7 @@ def locate(
         max_alternatives=top,
         max_cells=0,
         max_neighbors=0,
+        max_density_cells=density,
         allow_degraded=allow_degraded,
         area=_area(country, area),
     )

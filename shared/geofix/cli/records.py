@@ -59,6 +59,8 @@ def record(answered: Answered[Location], truth: Place, top: int = 0) -> dict[str
             }
             for a in location.alternatives[:top]
         ]
+    if location.density:
+        out["density"] = [{"s2_token": c.s2_token, "probability": round(c.probability, 6)} for c in location.density]
     return out | {
         "model_version": location.model_version,
         "gallery_version": location.gallery_version,

@@ -2,7 +2,7 @@
 
 from geofix.client.aio import AsyncClient
 from geofix.client.connection import Tls
-from geofix.client.location import Alternative, Cell, Location, Neighbor, ServiceInfo, Timing
+from geofix.client.location import Alternative, Cell, DensityCell, Location, Neighbor, ServiceInfo, Timing
 from geofix.client.requests import DEFAULT_ADDRESS, LocateOptions
 from geofix.client.retry import RetryPolicy
 from geofix.client.sync import Client
@@ -13,6 +13,7 @@ __all__ = [
     "AsyncClient",
     "Cell",
     "Client",
+    "DensityCell",
     "LocateOptions",
     "Location",
     "Neighbor",

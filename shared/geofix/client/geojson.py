@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from geofix.circle import circle_rings
 
 if TYPE_CHECKING:
-    from geofix.client.location import Location
+    from geofix.client.location import DensityCell, Location
 
 
 def features_of(location: Location) -> list[dict[str, Any]]:
-    """The estimate first, then its radii from the smallest, the alternatives, the cells' means and the neighbours."""
+    """The estimate first, then its radii from the smallest, the alternatives, the cells' means, the neighbours, the density."""
     estimate = {
         "kind": "estimate",
         "localizable": location.localizable,
@@ -53,7 +53,15 @@ def features_of(location: Location) -> list[dict[str, Any]]:
             )
             for n in location.neighbors
         ),
+        *(_density(cell) for cell in location.density),
     ]
+
+
+def _density(cell: DensityCell) -> dict[str, Any]:
+    from geofix.outlines import outline  # needs s2cell, which the base install lacks
+
+    properties = {"kind": "density", "s2_token": cell.s2_token, "probability": cell.probability}
+    return {"type": "Feature", "geometry": outline([cell.s2_token]), "properties": properties}
 
 
 def _radius(location: Location, probability: float) -> dict[str, Any]:

@@ -85,6 +85,14 @@ class Neighbor:
 
 
 @dataclass(frozen=True)
+class DensityCell:
+    """An S2 cell (as a token) and the probability that the image was taken in it."""
+
+    s2_token: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class Timing:
     """Milliseconds that the platform spent, in all and by stage; stages that did not run are 0."""
 
@@ -123,6 +131,7 @@ class Location:
         degraded: whether the search was left out because a service did not answer; only where the options allow it.
         degraded_reason: why, as in `GeofixError.reason`; empty if it is not degraded.
         degraded_message: the same for people.
+        density: where else the image may be from, if that was asked for; probabilities sum to 1, the largest first.
     """
 
     lat: float
@@ -143,6 +152,7 @@ class Location:
     degraded: bool = False
     degraded_reason: str = ""
     degraded_message: str = ""
+    density: tuple[DensityCell, ...] = ()
 
     def radius_m(self, probability: float) -> float | None:
         """The radius in metres for a probability that was asked for, or None."""
@@ -162,7 +172,10 @@ class Location:
         return html_of(self)
 
     def geojson(self) -> dict[str, Any]:
-        """The answer as a GeoJSON FeatureCollection: estimate, radii, alternatives, cells and neighbours (`kind` says which)."""
+        """The answer as a GeoJSON FeatureCollection: estimate, radii, alternatives, cells and neighbours (`kind` says which).
+
+        The outlines of the density's cells, where it was asked for, need the package s2cell.
+        """
         from geofix.client.geojson import features_of
 
         return {"type": "FeatureCollection", "features": features_of(self)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geofix.client.location import Alternative, Cell, Location, Neighbor, ServiceInfo, Timing
+from geofix.client.location import Alternative, Cell, DensityCell, Location, Neighbor, ServiceInfo, Timing
 from geofix.client.requests import batch_error
 from geofix.errors import GeofixError
 from geofix.v1 import error_reason_pb2
@@ -35,6 +35,7 @@ def read_location(response: pb.LocateResponse) -> Location:
         ),
         neighbors=tuple(_neighbor(n) for n in response.neighbors),
         neighbors_used=response.neighbors_used,
+        density=tuple(DensityCell(c.s2_token, c.probability) for c in response.density),
         model_version=response.model_version,
         gallery_version=response.gallery_version,
         cached=response.cached,

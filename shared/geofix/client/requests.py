@@ -30,6 +30,7 @@ class LocateOptions:
         max_alternatives: most alternatives to return, 0 to 100.
         max_cells: most cells to return, 0 to 64.
         max_neighbors: most neighbours to return, 0 to 1000.
+        max_density_cells: most S2 cells of the probability density over the Earth to return, 0 to 256; 0: none.
         bypass_cache: compute the answer even where it is cached, and do not cache it.
         area: where the image is known to be from: a `geofix.area.Circle` or `Box`, or a country's two letters (ISO 3166-1).
         allow_degraded: where nothing can be searched, accept the cell's mean (`Location.degraded`) in place of an error.
@@ -40,6 +41,7 @@ class LocateOptions:
     max_alternatives: int | None = None
     max_cells: int | None = None
     max_neighbors: int | None = None
+    max_density_cells: int = 0
     bypass_cache: bool = False
     allow_degraded: bool = False
     area: Circle | Box | str | None = None
@@ -63,6 +65,7 @@ class LocateOptions:
                 max_neighbors=self.max_neighbors,
                 max_cells=self.max_cells,
                 max_alternatives=self.max_alternatives,
+                max_density_cells=self.max_density_cells,
                 bypass_cache=self.bypass_cache,
                 allow_degraded=self.allow_degraded,
                 search_area=_area_message(self.area),

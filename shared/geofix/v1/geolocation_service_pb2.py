@@ -28,43 +28,45 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from google.type import latlng_pb2 as google_dot_type_dot_latlng__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#geofix/v1/geolocation_service.proto\x12\tgeofix.v1\x1a\x1cgeofix/v1/error_reason.proto\x1a\x15geofix/v1/types.proto\x1a\x17google/rpc/status.proto\x1a\x18google/type/latlng.proto\"b\n\rLocateRequest\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.geofix.v1.ImageSource\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.geofix.v1.LocateOptions\"\xb6\x02\n\rLocateOptions\x12%\n\x08strategy\x18\x01 \x01(\x0e\x32\x13.geofix.v1.Strategy\x12\x1c\n\x14radius_probabilities\x18\x02 \x03(\x01\x12\x1a\n\rmax_neighbors\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\tmax_cells\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x1d\n\x10max_alternatives\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12\x14\n\x0c\x62ypass_cache\x18\x06 \x01(\x08\x12\x16\n\x0e\x61llow_degraded\x18\x07 \x01(\x08\x12*\n\x0bsearch_area\x18\x08 \x01(\x0b\x32\x15.geofix.v1.SearchAreaB\x10\n\x0e_max_neighborsB\x0c\n\n_max_cellsB\x13\n\x11_max_alternatives\"\xce\x04\n\x0eLocateResponse\x12%\n\x08location\x18\x01 \x01(\x0b\x32\x13.google.type.LatLng\x12\x13\n\x0blocalizable\x18\x02 \x01(\x08\x12!\n\x06method\x18\x03 \x01(\x0e\x32\x11.geofix.v1.Method\x12%\n\x08strategy\x18\x04 \x01(\x0e\x32\x13.geofix.v1.Strategy\x12 \n\x05radii\x18\x05 \x03(\x0b\x32\x11.geofix.v1.Radius\x12\x38\n\x12\x63\x61libration_status\x18\x06 \x01(\x0e\x32\x1c.geofix.v1.CalibrationStatus\x12,\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32\x16.geofix.v1.Alternative\x12$\n\x05\x63\x65lls\x18\x08 \x03(\x0b\x32\x15.geofix.v1.CellWeight\x12.\n\tneighbors\x18\t \x03(\x0b\x32\x1b.geofix.v1.WeightedNeighbor\x12\x16\n\x0eneighbors_used\x18\n \x01(\x05\x12\x15\n\rmodel_version\x18\x0b \x01(\t\x12\x17\n\x0fgallery_version\x18\x0c \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\r \x01(\x08\x12!\n\x06timing\x18\x0e \x01(\x0b\x32\x11.geofix.v1.Timing\x12\x10\n\x08\x64\x65graded\x18\x0f \x01(\x08\x12/\n\x0f\x64\x65graded_reason\x18\x10 \x01(\x0e\x32\x16.geofix.v1.ErrorReason\x12\x18\n\x10\x64\x65graded_message\x18\x11 \x01(\t\"/\n\x06Radius\x12\x13\n\x0bprobability\x18\x01 \x01(\x01\x12\x10\n\x08radius_m\x18\x02 \x01(\x01\"W\n\x0b\x41lternative\x12%\n\x08location\x18\x01 \x01(\x0b\x32\x13.google.type.LatLng\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x11\n\tneighbors\x18\x03 \x01(\x05\"^\n\x10WeightedNeighbor\x12%\n\x08neighbor\x18\x01 \x01(\x0b\x32\x13.geofix.v1.Neighbor\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x13\n\x0b\x61lternative\x18\x03 \x01(\x05\"\xd0\x01\n\x06Timing\x12\x10\n\x08total_ms\x18\x01 \x01(\x01\x12\x10\n\x08\x63\x61\x63he_ms\x18\x02 \x01(\x01\x12\x13\n\x0b\x63lassify_ms\x18\x03 \x01(\x01\x12\x10\n\x08\x65mbed_ms\x18\x04 \x01(\x01\x12\x11\n\tsearch_ms\x18\x05 \x01(\x01\x12\x14\n\x0c\x61ggregate_ms\x18\x06 \x01(\x01\x12\x15\n\rpreprocess_ms\x18\x07 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x08 \x01(\x01\x12\x13\n\x0b\x64\x61tabase_ms\x18\t \x01(\x01\x12\x10\n\x08queue_ms\x18\n \x01(\x01\"h\n\x12\x42\x61tchLocateRequest\x12\'\n\x07sources\x18\x01 \x03(\x0b\x32\x16.geofix.v1.ImageSource\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.geofix.v1.LocateOptions\"D\n\x13\x42\x61tchLocateResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.geofix.v1.BatchLocateResult\"q\n\x11\x42\x61tchLocateResult\x12-\n\x08response\x18\x01 \x01(\x0b\x32\x19.geofix.v1.LocateResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x17\n\x15GetServiceInfoRequest\"\xba\x01\n\x16GetServiceInfoResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x17\n\x0fgallery_version\x18\x02 \x01(\t\x12\x13\n\x0b\x66\x65\x61ture_dim\x18\x03 \x01(\x05\x12\x38\n\x12\x63\x61libration_status\x18\x04 \x01(\x0e\x32\x1c.geofix.v1.CalibrationStatus\x12!\n\x06limits\x18\x05 \x01(\x0b\x32\x11.geofix.v1.Limits*\x83\x01\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x16\n\x12STRATEGY_POSTERIOR\x10\x01\x12\x10\n\x0cSTRATEGY_SWC\x10\x02\x12\x1b\n\x17STRATEGY_CLASSIFICATION\x10\x03\x12\x16\n\x12STRATEGY_RETRIEVAL\x10\x04*i\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x16\n\x12METHOD_CELL_SEARCH\x10\x01\x12\x19\n\x15METHOD_GALLERY_SEARCH\x10\x02\x12\x14\n\x10METHOD_CELL_MEAN\x10\x03*\x7f\n\x11\x43\x61librationStatus\x12\"\n\x1e\x43\x41LIBRATION_STATUS_UNSPECIFIED\x10\x00\x12!\n\x1d\x43\x41LIBRATION_STATUS_CALIBRATED\x10\x01\x12#\n\x1f\x43\x41LIBRATION_STATUS_UNCALIBRATED\x10\x02\x32\xf8\x01\n\x12GeolocationService\x12=\n\x06Locate\x12\x18.geofix.v1.LocateRequest\x1a\x19.geofix.v1.LocateResponse\x12L\n\x0b\x42\x61tchLocate\x12\x1d.geofix.v1.BatchLocateRequest\x1a\x1e.geofix.v1.BatchLocateResponse\x12U\n\x0eGetServiceInfo\x12 .geofix.v1.GetServiceInfoRequest\x1a!.geofix.v1.GetServiceInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#geofix/v1/geolocation_service.proto\x12\tgeofix.v1\x1a\x1cgeofix/v1/error_reason.proto\x1a\x15geofix/v1/types.proto\x1a\x17google/rpc/status.proto\x1a\x18google/type/latlng.proto\"b\n\rLocateRequest\x12&\n\x06source\x18\x01 \x01(\x0b\x32\x16.geofix.v1.ImageSource\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.geofix.v1.LocateOptions\"\xd1\x02\n\rLocateOptions\x12%\n\x08strategy\x18\x01 \x01(\x0e\x32\x13.geofix.v1.Strategy\x12\x1c\n\x14radius_probabilities\x18\x02 \x03(\x01\x12\x1a\n\rmax_neighbors\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\tmax_cells\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x1d\n\x10max_alternatives\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12\x14\n\x0c\x62ypass_cache\x18\x06 \x01(\x08\x12\x16\n\x0e\x61llow_degraded\x18\x07 \x01(\x08\x12*\n\x0bsearch_area\x18\x08 \x01(\x0b\x32\x15.geofix.v1.SearchArea\x12\x19\n\x11max_density_cells\x18\t \x01(\x05\x42\x10\n\x0e_max_neighborsB\x0c\n\n_max_cellsB\x13\n\x11_max_alternatives\"\xf7\x04\n\x0eLocateResponse\x12%\n\x08location\x18\x01 \x01(\x0b\x32\x13.google.type.LatLng\x12\x13\n\x0blocalizable\x18\x02 \x01(\x08\x12!\n\x06method\x18\x03 \x01(\x0e\x32\x11.geofix.v1.Method\x12%\n\x08strategy\x18\x04 \x01(\x0e\x32\x13.geofix.v1.Strategy\x12 \n\x05radii\x18\x05 \x03(\x0b\x32\x11.geofix.v1.Radius\x12\x38\n\x12\x63\x61libration_status\x18\x06 \x01(\x0e\x32\x1c.geofix.v1.CalibrationStatus\x12,\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32\x16.geofix.v1.Alternative\x12$\n\x05\x63\x65lls\x18\x08 \x03(\x0b\x32\x15.geofix.v1.CellWeight\x12.\n\tneighbors\x18\t \x03(\x0b\x32\x1b.geofix.v1.WeightedNeighbor\x12\x16\n\x0eneighbors_used\x18\n \x01(\x05\x12\x15\n\rmodel_version\x18\x0b \x01(\t\x12\x17\n\x0fgallery_version\x18\x0c \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\r \x01(\x08\x12!\n\x06timing\x18\x0e \x01(\x0b\x32\x11.geofix.v1.Timing\x12\x10\n\x08\x64\x65graded\x18\x0f \x01(\x08\x12/\n\x0f\x64\x65graded_reason\x18\x10 \x01(\x0e\x32\x16.geofix.v1.ErrorReason\x12\x18\n\x10\x64\x65graded_message\x18\x11 \x01(\t\x12\'\n\x07\x64\x65nsity\x18\x12 \x03(\x0b\x32\x16.geofix.v1.DensityCell\"4\n\x0b\x44\x65nsityCell\x12\x10\n\x08s2_token\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x01\"/\n\x06Radius\x12\x13\n\x0bprobability\x18\x01 \x01(\x01\x12\x10\n\x08radius_m\x18\x02 \x01(\x01\"W\n\x0b\x41lternative\x12%\n\x08location\x18\x01 \x01(\x0b\x32\x13.google.type.LatLng\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x11\n\tneighbors\x18\x03 \x01(\x05\"^\n\x10WeightedNeighbor\x12%\n\x08neighbor\x18\x01 \x01(\x0b\x32\x13.geofix.v1.Neighbor\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12\x13\n\x0b\x61lternative\x18\x03 \x01(\x05\"\xd0\x01\n\x06Timing\x12\x10\n\x08total_ms\x18\x01 \x01(\x01\x12\x10\n\x08\x63\x61\x63he_ms\x18\x02 \x01(\x01\x12\x13\n\x0b\x63lassify_ms\x18\x03 \x01(\x01\x12\x10\n\x08\x65mbed_ms\x18\x04 \x01(\x01\x12\x11\n\tsearch_ms\x18\x05 \x01(\x01\x12\x14\n\x0c\x61ggregate_ms\x18\x06 \x01(\x01\x12\x15\n\rpreprocess_ms\x18\x07 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x08 \x01(\x01\x12\x13\n\x0b\x64\x61tabase_ms\x18\t \x01(\x01\x12\x10\n\x08queue_ms\x18\n \x01(\x01\"h\n\x12\x42\x61tchLocateRequest\x12\'\n\x07sources\x18\x01 \x03(\x0b\x32\x16.geofix.v1.ImageSource\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.geofix.v1.LocateOptions\"D\n\x13\x42\x61tchLocateResponse\x12-\n\x07results\x18\x01 \x03(\x0b\x32\x1c.geofix.v1.BatchLocateResult\"q\n\x11\x42\x61tchLocateResult\x12-\n\x08response\x18\x01 \x01(\x0b\x32\x19.geofix.v1.LocateResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"\x17\n\x15GetServiceInfoRequest\"\xba\x01\n\x16GetServiceInfoResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x17\n\x0fgallery_version\x18\x02 \x01(\t\x12\x13\n\x0b\x66\x65\x61ture_dim\x18\x03 \x01(\x05\x12\x38\n\x12\x63\x61libration_status\x18\x04 \x01(\x0e\x32\x1c.geofix.v1.CalibrationStatus\x12!\n\x06limits\x18\x05 \x01(\x0b\x32\x11.geofix.v1.Limits*\x83\x01\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x16\n\x12STRATEGY_POSTERIOR\x10\x01\x12\x10\n\x0cSTRATEGY_SWC\x10\x02\x12\x1b\n\x17STRATEGY_CLASSIFICATION\x10\x03\x12\x16\n\x12STRATEGY_RETRIEVAL\x10\x04*i\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x16\n\x12METHOD_CELL_SEARCH\x10\x01\x12\x19\n\x15METHOD_GALLERY_SEARCH\x10\x02\x12\x14\n\x10METHOD_CELL_MEAN\x10\x03*\x7f\n\x11\x43\x61librationStatus\x12\"\n\x1e\x43\x41LIBRATION_STATUS_UNSPECIFIED\x10\x00\x12!\n\x1d\x43\x41LIBRATION_STATUS_CALIBRATED\x10\x01\x12#\n\x1f\x43\x41LIBRATION_STATUS_UNCALIBRATED\x10\x02\x32\xf8\x01\n\x12GeolocationService\x12=\n\x06Locate\x12\x18.geofix.v1.LocateRequest\x1a\x19.geofix.v1.LocateResponse\x12L\n\x0b\x42\x61tchLocate\x12\x1d.geofix.v1.BatchLocateRequest\x1a\x1e.geofix.v1.BatchLocateResponse\x12U\n\x0eGetServiceInfo\x12 .geofix.v1.GetServiceInfoRequest\x1a!.geofix.v1.GetServiceInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'geofix.v1.geolocation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STRATEGY']._serialized_start=2111
-  _globals['_STRATEGY']._serialized_end=2242
-  _globals['_METHOD']._serialized_start=2244
-  _globals['_METHOD']._serialized_end=2349
-  _globals['_CALIBRATIONSTATUS']._serialized_start=2351
-  _globals['_CALIBRATIONSTATUS']._serialized_end=2478
+  _globals['_STRATEGY']._serialized_start=2233
+  _globals['_STRATEGY']._serialized_end=2364
+  _globals['_METHOD']._serialized_start=2366
+  _globals['_METHOD']._serialized_end=2471
+  _globals['_CALIBRATIONSTATUS']._serialized_start=2473
+  _globals['_CALIBRATIONSTATUS']._serialized_end=2600
   _globals['_LOCATEREQUEST']._serialized_start=154
   _globals['_LOCATEREQUEST']._serialized_end=252
   _globals['_LOCATEOPTIONS']._serialized_start=255
-  _globals['_LOCATEOPTIONS']._serialized_end=565
-  _globals['_LOCATERESPONSE']._serialized_start=568
-  _globals['_LOCATERESPONSE']._serialized_end=1158
-  _globals['_RADIUS']._serialized_start=1160
-  _globals['_RADIUS']._serialized_end=1207
-  _globals['_ALTERNATIVE']._serialized_start=1209
-  _globals['_ALTERNATIVE']._serialized_end=1296
-  _globals['_WEIGHTEDNEIGHBOR']._serialized_start=1298
-  _globals['_WEIGHTEDNEIGHBOR']._serialized_end=1392
-  _globals['_TIMING']._serialized_start=1395
-  _globals['_TIMING']._serialized_end=1603
-  _globals['_BATCHLOCATEREQUEST']._serialized_start=1605
-  _globals['_BATCHLOCATEREQUEST']._serialized_end=1709
-  _globals['_BATCHLOCATERESPONSE']._serialized_start=1711
-  _globals['_BATCHLOCATERESPONSE']._serialized_end=1779
-  _globals['_BATCHLOCATERESULT']._serialized_start=1781
-  _globals['_BATCHLOCATERESULT']._serialized_end=1894
-  _globals['_GETSERVICEINFOREQUEST']._serialized_start=1896
-  _globals['_GETSERVICEINFOREQUEST']._serialized_end=1919
-  _globals['_GETSERVICEINFORESPONSE']._serialized_start=1922
-  _globals['_GETSERVICEINFORESPONSE']._serialized_end=2108
-  _globals['_GEOLOCATIONSERVICE']._serialized_start=2481
-  _globals['_GEOLOCATIONSERVICE']._serialized_end=2729
+  _globals['_LOCATEOPTIONS']._serialized_end=592
+  _globals['_LOCATERESPONSE']._serialized_start=595
+  _globals['_LOCATERESPONSE']._serialized_end=1226
+  _globals['_DENSITYCELL']._serialized_start=1228
+  _globals['_DENSITYCELL']._serialized_end=1280
+  _globals['_RADIUS']._serialized_start=1282
+  _globals['_RADIUS']._serialized_end=1329
+  _globals['_ALTERNATIVE']._serialized_start=1331
+  _globals['_ALTERNATIVE']._serialized_end=1418
+  _globals['_WEIGHTEDNEIGHBOR']._serialized_start=1420
+  _globals['_WEIGHTEDNEIGHBOR']._serialized_end=1514
+  _globals['_TIMING']._serialized_start=1517
+  _globals['_TIMING']._serialized_end=1725
+  _globals['_BATCHLOCATEREQUEST']._serialized_start=1727
+  _globals['_BATCHLOCATEREQUEST']._serialized_end=1831
+  _globals['_BATCHLOCATERESPONSE']._serialized_start=1833
+  _globals['_BATCHLOCATERESPONSE']._serialized_end=1901
+  _globals['_BATCHLOCATERESULT']._serialized_start=1903
+  _globals['_BATCHLOCATERESULT']._serialized_end=2016
+  _globals['_GETSERVICEINFOREQUEST']._serialized_start=2018
+  _globals['_GETSERVICEINFOREQUEST']._serialized_end=2041
+  _globals['_GETSERVICEINFORESPONSE']._serialized_start=2044
+  _globals['_GETSERVICEINFORESPONSE']._serialized_end=2230
+  _globals['_GEOLOCATIONSERVICE']._serialized_start=2603
+  _globals['_GEOLOCATIONSERVICE']._serialized_end=2851
 # @@protoc_insertion_point(module_scope)

@@ -155,6 +155,7 @@ class LocateOptions(_message.Message):
     BYPASS_CACHE_FIELD_NUMBER: _builtins.int
     ALLOW_DEGRADED_FIELD_NUMBER: _builtins.int
     SEARCH_AREA_FIELD_NUMBER: _builtins.int
+    MAX_DENSITY_CELLS_FIELD_NUMBER: _builtins.int
     strategy: Global___Strategy.ValueType
     """How the estimate is made; unspecified means STRATEGY_POSTERIOR."""
     max_neighbors: _builtins.int
@@ -169,6 +170,8 @@ class LocateOptions(_message.Message):
     """Accept an answer without a search where the embedder or retrieval does not answer: the best cell's mean, without radii, and marked
     `degraded`. Unset means an error in its place. Nothing else is degraded, and a degraded answer is never cached.
     """
+    max_density_cells: _builtins.int
+    """Most S2 cells of the probability density to return, 0 to 256; 0 (the default) returns none, 64 is a good number, under 6 it is 6."""
     @_builtins.property
     def radius_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probabilities, 0.5 to 0.95, whose radii are wanted; empty means 0.5 and 0.9. At most 16."""
@@ -191,10 +194,11 @@ class LocateOptions(_message.Message):
         bypass_cache: _builtins.bool = ...,
         allow_degraded: _builtins.bool = ...,
         search_area: _types_pb2.SearchArea | None = ...,
+        max_density_cells: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives", "_max_cells", b"_max_cells", "_max_neighbors", b"_max_neighbors", "max_alternatives", b"max_alternatives", "max_cells", b"max_cells", "max_neighbors", b"max_neighbors", "search_area", b"search_area"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives", "_max_cells", b"_max_cells", "_max_neighbors", b"_max_neighbors", "allow_degraded", b"allow_degraded", "bypass_cache", b"bypass_cache", "max_alternatives", b"max_alternatives", "max_cells", b"max_cells", "max_neighbors", b"max_neighbors", "radius_probabilities", b"radius_probabilities", "search_area", b"search_area", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives", "_max_cells", b"_max_cells", "_max_neighbors", b"_max_neighbors", "allow_degraded", b"allow_degraded", "bypass_cache", b"bypass_cache", "max_alternatives", b"max_alternatives", "max_cells", b"max_cells", "max_density_cells", b"max_density_cells", "max_neighbors", b"max_neighbors", "radius_probabilities", b"radius_probabilities", "search_area", b"search_area", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_alternatives: _TypeAlias = _typing.Literal["max_alternatives"]  # noqa: Y015
     _WhichOneofArgType__max_alternatives: _TypeAlias = _typing.Literal["_max_alternatives", b"_max_alternatives"]  # noqa: Y015
@@ -234,6 +238,7 @@ class LocateResponse(_message.Message):
     DEGRADED_FIELD_NUMBER: _builtins.int
     DEGRADED_REASON_FIELD_NUMBER: _builtins.int
     DEGRADED_MESSAGE_FIELD_NUMBER: _builtins.int
+    DENSITY_FIELD_NUMBER: _builtins.int
     localizable: _builtins.bool
     """Whether the image is of the kind that the model can place. If not, there are no radii."""
     method: Global___Method.ValueType
@@ -282,6 +287,12 @@ class LocateResponse(_message.Message):
     def timing(self) -> Global___Timing:
         """Where the time went."""
 
+    @_builtins.property
+    def density(self) -> _containers.RepeatedCompositeFieldContainer[Global___DensityCell]:
+        """Where else the image may be from: disjoint S2 cells with probabilities, the most probable first, from the mixture of the best cells
+        and the neighbours. Only where the options ask for it; empty for a search area, which would cut it.
+        """
+
     def __init__(
         self,
         *,
@@ -302,14 +313,41 @@ class LocateResponse(_message.Message):
         degraded: _builtins.bool = ...,
         degraded_reason: _error_reason_pb2.ErrorReason.ValueType = ...,
         degraded_message: _builtins.str = ...,
+        density: _abc.Iterable[Global___DensityCell] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "cached", b"cached", "calibration_status", b"calibration_status", "cells", b"cells", "degraded", b"degraded", "degraded_message", b"degraded_message", "degraded_reason", b"degraded_reason", "gallery_version", b"gallery_version", "localizable", b"localizable", "location", b"location", "method", b"method", "model_version", b"model_version", "neighbors", b"neighbors", "neighbors_used", b"neighbors_used", "radii", b"radii", "strategy", b"strategy", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "cached", b"cached", "calibration_status", b"calibration_status", "cells", b"cells", "degraded", b"degraded", "degraded_message", b"degraded_message", "degraded_reason", b"degraded_reason", "density", b"density", "gallery_version", b"gallery_version", "localizable", b"localizable", "location", b"location", "method", b"method", "model_version", b"model_version", "neighbors", b"neighbors", "neighbors_used", b"neighbors_used", "radii", b"radii", "strategy", b"strategy", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LocateResponse: _TypeAlias = LocateResponse  # noqa: Y015
+
+@_typing.final
+class DensityCell(_message.Message):
+    """A part of the probability density over the Earth."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    S2_TOKEN_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    s2_token: _builtins.str
+    """The S2 cell, as an S2 token."""
+    probability: _builtins.float
+    """Probability that the image was taken in it, 0 to 1; all cells of an answer sum to 1."""
+    def __init__(
+        self,
+        *,
+        s2_token: _builtins.str = ...,
+        probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["probability", b"probability", "s2_token", b"s2_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DensityCell: _TypeAlias = DensityCell  # noqa: Y015
 
 @_typing.final
 class Radius(_message.Message):
