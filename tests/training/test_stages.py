@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from geofix.errors import ConfigurationError, InvalidInput
 from geofix.features import read_features
 from geofix.geo import distance_km, latlon_to_xyz
 from geofix.local import LocalEngine
+from geofix_training.backbone import declare_torchvision_operators
+from geofix_training.cli import CONFIGS
 from geofix_training.data.parts import Part
 from geofix_training.engine import checkpoint
 from geofix_training.engine.processes import Processes
-from geofix_training.experiment import read_experiment
+from geofix_training.experiment import BackboneConfig, read_experiment
+from geofix_training.networks import TimmBackbone
 from geofix_training.stages.calibrate import run_calibrate
 from geofix_training.stages.classifier import run_classifier, trained_classifier
 from geofix_training.stages.embedder import run_embedder
@@ -145,6 +149,23 @@ def test_fewer_images_than_cells(tmp_path: Path, changes: dict[str, object], mes
 def test_an_unknown_or_wrong_key_is_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         read_experiment(experiment(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("name", ["swc-b4", "features"])
+def test_the_experiments_that_ship_can_be_read(name: str) -> None:
+    found = read_experiment(CONFIGS / f"{name}.yaml")
+    assert (found.backbone is None) == (name == "features")
+    if found.backbone is not None:
+        declare_torchvision_operators()
+        assert importlib.import_module("timm").is_model(found.backbone.timm)
+        assert (found.backbone.preprocessing.size, found.embedder.hidden, found.partition.log_kappa) == (300, 4096, 16)
+
+
+def test_a_network_that_timm_does_not_know_is_named() -> None:
+    preprocessing = {"size": 32, "fit": "squash", "resample": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
+    config = BackboneConfig.model_validate({"timm": "efficientnet_b99", "preprocessing": preprocessing})
+    with pytest.raises(ConfigurationError, match="timm knows no network 'efficientnet_b99'; it knows efficientnet"):
+        TimmBackbone(config)
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:

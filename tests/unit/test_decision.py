@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from geofix.decision import DecisionRule, Method, SearchPlan, Strategy, decide, plan
-from geofix.geo import haversine_km, latlon_to_xyz, xyz_to_latlon
+from geofix.geo import distance_km, haversine_km, latlon_to_xyz, normalise, xyz_to_latlon
 from geofix.posterior import CellScores, Neighbors
 
 RULE = DecisionRule(
@@ -92,3 +94,25 @@ def test_a_single_neighbour_is_enough(strategy: Strategy) -> None:
 def test_a_rule_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         DecisionRule.model_validate(RULE.model_dump() | wrong)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**31), st.sampled_from(list(Strategy)), st.integers(1, 60))
+def test_every_answer_turns_with_the_sphere(seed: int, strategy: Strategy, count: int) -> None:
+    """No pole and no antimeridian: turn all places, and estimate, clusters and signals are the same, turned."""
+    rng = np.random.default_rng(seed)
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    turn *= np.sign(np.linalg.det(turn))
+    means = normalise(rng.normal(size=(5, 3)))
+    places = normalise(means[rng.integers(0, 5, count)] + 0.02 * rng.normal(size=(count, 3)))
+    cell_id, similarity = rng.integers(0, 5, count).astype(np.int32), np.sort(rng.uniform(0, 1, count))[::-1]
+    rule = RULE.model_copy(update={"refine_km": 80.0})
+    log_weights = np.log(rng.dirichlet(np.ones(5)))
+    answers = [
+        decide(rule, strategy, CellScores.best_of(log_weights, m, 0.0, 64), Neighbors(cell_id, p, similarity))
+        for m, p in ((means, places), (means @ turn.T, places @ turn.T))
+    ]
+    one, turned = answers
+    assert float(distance_km(one.xyz @ turn.T, turned.xyz)) < 1e-3
+    assert [c.members for c in one.clusters] == [c.members for c in turned.clusters]
+    assert list(turned.signals.values()) == pytest.approx(list(one.signals.values()), abs=1e-6)
