@@ -67,6 +67,7 @@ def test_every_option_changes_the_text_that_is_hashed() -> None:
         "bypass_cache": True,
         "allow_degraded": True,
         "area": Circle(1.0, 2.0, 3.0),
+        "max_density_cells": 1,
     }
     assert set(others) == {field.name for field in fields(Options)}
     texts = {repr(Options(**{name: value})) for name, value in others.items()}  # type: ignore[arg-type]
