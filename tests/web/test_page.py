@@ -20,6 +20,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from browsers import FLAGS, chromium
+from command import geofix
 from geofix.geo import haversine_km
 from image_factory import chunk, encoded, pattern, png
 
@@ -95,6 +96,15 @@ def drop(page: Page, path: Path) -> None:
         page.dispatch_event("#map", event, {"dataTransfer": data})
 
 
+def paste(page: Page, name: str, data: bytes) -> None:
+    page.evaluate(
+        """([name, bytes]) => { const clipboardData = new DataTransfer();
+        clipboardData.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
+        document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true })); }""",
+        [name, list(data)],
+    )
+
+
 def file(name: str, data: bytes, kind: str = "image/jpeg") -> dict[str, Any]:
     return {"name": name, "mimeType": kind, "buffer": data}
 
@@ -144,6 +154,15 @@ def test_a_dropped_image_is_located(visit: Open, capsys: pytest.CaptureFixture[s
             f"\npage: map after {drawn:.0f} ms, answer {took:.0f} ms after the drop, {sizes:,} bytes without the basemap"
         )
     assert 100_000 < sizes < PAGE_BYTES
+
+
+def test_a_pasted_image_is_located(visit: Open) -> None:
+    page = visit()
+    paste(page, "image.png", FLORIDA.read_bytes())  # as browsers name what comes from the clipboard
+    expect(page.locator("#place")).to_contain_text("United States")
+    expect(page.locator("#strip button")).to_have_count(1)
+    paste(page, "other.png", b"text")
+    expect(page.locator("#failure")).to_have_text(re.compile("not a JPEG, PNG or WebP"))
 
 
 def test_pointing_at_an_image_marks_its_dot_and_the_other_way_round(visit: Open) -> None:
@@ -337,6 +356,29 @@ def test_a_gateway_that_dies_is_said_and_the_images_wait_for_it(visit: Open, sit
     expect(page.locator("#service")).to_be_hidden()
 
 
+def test_without_a_search_the_answer_is_rough_and_says_so(visit: Open, site: Any) -> None:
+    page = visit()
+    with Image.open(FLORIDA) as image:
+        unseen = encoded(image, "JPEG", quality=91)  # no answer to it is in the cache
+    os.kill(site.platform.pids["retrieval"], signal.SIGKILL)
+    choose(page, file("unseen.jpg", unseen))
+    note = page.locator("#degraded")
+    expect(note).to_contain_text("so this is a rough answer from the cells alone, without a radius")
+    expect(note.locator("small")).to_contain_text("retrieval")
+    expect(page.locator("#answer")).to_contain_text("similar images could not be looked for")
+    expect(page.locator("#answer")).not_to_contain_text("No radius was fitted")
+    expect(page.locator("#map .radius-label")).to_have_count(0)
+    expect(page.locator("#evidence")).to_have_count(0)
+    expect(page.locator("#live")).to_contain_text("a rough answer")
+    end = time.monotonic() + 90
+    while note.count():  # retrieval is started again meanwhile
+        assert time.monotonic() < end, note.inner_text()
+        note.get_by_role("button", name="Ask again").click()
+        expect(page.locator("#answer .coordinates")).to_be_visible()
+        time.sleep(0.3)
+    expect(page.locator("#sure")).to_contain_text(re.compile(r"90 % sure within \d+ km"))
+
+
 def test_a_server_that_is_gone_is_said(visit: Open) -> None:
     page = visit()
     page.context.set_offline(True)
@@ -405,3 +447,28 @@ def test_a_neighbour_without_a_picture_has_its_source_behind_a_click(visit: Open
     expect(link).to_have_attribute("rel", "noopener noreferrer")
     page.locator("#evidence [data-index='1']").hover()
     expect(page.locator("#about a")).to_have_count(0)
+
+
+def test_a_map_of_the_command_shows_the_estimate_and_asks_nobody(browser: Browser, site: Any, tmp_path: Path) -> None:
+    path = tmp_path / "map.html"
+    ran = geofix("locate", "--json", "--map", path, "--server", site.platform.address, FLORIDA)
+    (record,) = ran.records
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    asked: list[str] = []
+    broken: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.goto(path.as_uri())
+    dot = page.locator("#places .chosen .dot")
+    expect(dot).to_be_visible()
+    assert float(haversine_km(record["lat"], record["lon"], 27.9, -81.9)) < 100
+    width, height = map(int, re.search(r"WIDTH = (\d+), HEIGHT = (\d+)", path.read_text()).groups())  # type: ignore[union-attr]
+    place = [(record["lon"] + 180) / 360 * width, (90 - record["lat"]) / 180 * height]
+    assert [float(dot.get_attribute(name) or "nan") for name in ("cx", "cy")] == pytest.approx(place, abs=0.1)
+    expect(page.locator("#places .chosen path.area")).to_have_count(2)
+    expect(page.locator("#land")).to_be_visible()
+    expect(page.locator("nav button")).to_contain_text("florida.jpg")
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+    assert broken == []
+    context.close()

@@ -5,7 +5,7 @@ import { distanceColour, inkOn } from "./colours.js";
 import { distanceKm } from "./geo.js";
 import { alternativesBlock, evidenceBlock, drawEvidenceLit } from "./evidence.js";
 import { exportBlock } from "./exports.js";
-import { retry } from "./queue.js";
+import { again, retry } from "./queue.js";
 import { offBy, selected, state } from "./store.js";
 import { detailsBlock } from "./details.js";
 import { truthBlock } from "./truth.js";
@@ -59,7 +59,7 @@ function answered(item) {
   const { answer } = item;
   return [
     answer.localizable ? sure(answer) : unsure(answer),
-    answer.degraded && h("p", { class: "note", id: "degraded" }, `Answered without a search: ${answer.degraded_message}.`),
+    answer.degraded && degraded(item),
     item.notice && h("p", { class: "note", id: "notice" }, item.notice),
     exifNote(item),
     truthBlock(item),
@@ -74,10 +74,17 @@ function sure(answer) {
   const [wide, ...rest] = radii(answer);
   if (!wide) {
     return h("div", { class: "sure unsure" }, h("strong", {}, "How sure that is, is not known"),
-      h("p", {}, "No radius was fitted for this model and gallery. ", method(answer)));
+      h("p", {}, answer.degraded ? "" : "No radius was fitted for this model and gallery. ", method(answer)));
   }
   return h("div", { class: "sure" }, h("strong", { id: "sure" }, sureness(wide)),
     rest.map((radius) => h("p", {}, `${sureness(radius)}.`)), h("p", {}, method(answer)));
+}
+
+function degraded(item) {
+  return h("p", { class: "note", id: "degraded" },
+    "The search for similar images does not answer, so this is a rough answer from the cells alone, without a radius. ",
+    h("button", { class: "copy", type: "button", onclick: () => again(item) }, "Ask again"),
+    h("small", {}, item.answer.degraded_message));
 }
 
 function unsure(answer) {

@@ -60,6 +60,14 @@ export function retry() {
   pump();
 }
 
+/** Asks once more about an image that has an answer, such as one that was made without a search. */
+export function again(item) {
+  if (item.state !== "done") return;
+  Object.assign(item, { state: "waiting", answer: null, since: performance.now() });
+  changed("items");
+  pump();
+}
+
 function pump() {
   while (asking < AT_ONCE) {
     const item = state.items.find((each) => each.state === "waiting");
@@ -107,6 +115,7 @@ async function fitting(item) {
 
 function spoken(answer) {
   if (!answer.localizable) return "cannot be located.";
+  if (answer.degraded) return `${answer.place}, a rough answer: similar images could not be looked for.`;
   const [wide] = radii(answer);
   return `${answer.place}. ${wide ? `${percent(wide.probability)} sure within ${km(wide.radius_m / 1000)}.` : "How sure that is, is not known."}`;
 }

@@ -30,7 +30,8 @@ export const radii = (answer) => [...answer.radii].sort((a, b) => b.probability 
 const METHODS = {
   cell_search: (a) => `Made from ${a.neighbors_used} similar images in the likely cells.`,
   gallery_search: (a) => `Made from ${a.neighbors_used} similar images of the whole gallery.`,
-  cell_mean: () => "The middle of the likeliest cell: no similar image was found in it.",
+  cell_mean: ({ degraded }) =>
+    `The middle of the likeliest cell: ${degraded ? "similar images could not be looked for" : "no similar image was found in it"}.`,
 };
 
 export const method = (answer) => (METHODS[answer.method] ?? (() => answer.method))(answer);
