@@ -1,1 +1,9 @@
-"""From images to a bundle: the only part of geofix that needs torch."""
+"""From images to a bundle: the only part of geofix that needs torch.
+
+- `commands`, `stages/`: `geofix-train partition | classifier | embedder | calibrate | export`, one module a stage;
+  `experiment` is their YAML.
+- `data/`: manifests, shards and features, indexed on disk. `engine/`: the training loop, its checkpoints and processes.
+- `heads`, `networks`, `partition`, `export`, `gallery_file`: what the stages are made of.
+- `imports`, `import_swc`, `published`, `weights`: published weights as bundles.
+- `orbit` and what it alone uses (`raster`, `crops`, `damage`, `features`, `reduction`, `fit_heads` and others): the demo bundle.
+"""
