@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bundle_factory import image_of
+from bundle_factory import RULE, image_of, make_bundle
 from command import GEOFIX, PLACES, SECONDS, Ran, geofix
 from geofix.bundle import GALLERY, Bundle
 from geofix.geo import haversine_km
@@ -172,6 +172,22 @@ def test_bundles(bundle: Bundle, tmp_path: Path) -> None:
     assert (broken.code, GALLERY in broken.err) == (1, True)
     manifest.write_text(text.replace(bundle.manifest.license, "another licence"))
     assert "was changed after it was written" in geofix("bundle", "info", other).err
+
+
+def test_bundles_that_differ(bundle: Bundle, tmp_path: Path) -> None:
+    rule = RULE.model_copy(update={"k": RULE.k + 1})
+    other = make_bundle(tmp_path / "other", name="other", gallery_rows=501, rule=rule)
+    (found,) = geofix("bundle", "diff", "--json", bundle.directory, other.directory).records
+    assert found["fields"].keys() == {"name", "version", "decision"}
+    assert found["fields"]["name"] == ["tiny", "other"]
+    assert [each["k"] for each in found["fields"]["decision"]] == [RULE.k, RULE.k + 1]
+    assert {"gallery.parquet", "MODEL_CARD.md"} <= found["files"].keys()
+    assert "backbone.onnx" not in found["files"], "the same networks"
+    ran = geofix("bundle", "diff", bundle.directory, other.directory)
+    assert ran.code == 1
+    assert "name: tiny → other" in ran.out
+    before, after = ((each.directory / GALLERY).stat().st_size for each in (bundle, other))
+    assert f"{GALLERY}: {before:,} → {after:,} bytes" in ran.out
 
 
 def test_places_of_the_answers_are_those_of_the_photos(located: Ran) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geofix.client.downsize import SHORT_SIDE
+from geofix.client import downsize
 from geofix.client.sources import MAX_SENT_BYTES, image_source, sendable
 from geofix.errors import ConfigurationError, InvalidInput, Reason
 from geofix.images import decode
@@ -26,9 +26,15 @@ def noisy(width: int, height: int) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
-@pytest.fixture(scope="module")
-def large() -> Image.Image:
-    return noisy(1920, 1280)
+_NOISY = noisy(1920, 1280)
+LEAST = 600
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> Image.Image:
+    """What counts as large is less here than in use, so that the tests are quick."""
+    monkeypatch.setattr(downsize, "LEAST_SIDE", LEAST)
+    return _NOISY
 
 
 def sent(source: Any, downsize: bool = True) -> bytes:
@@ -105,15 +111,37 @@ def test_large_files_become_smaller_and_stay_the_same_picture(large: Image.Image
     small = sent(data)
     assert len(small) < 0.8 * len(data)
     image = decode(small)
-    assert min(image.size) == SHORT_SIDE
+    assert image.size == (960, 640)
     ours, theirs = (np.asarray(i.resize((64, 64), Image.Resampling.BICUBIC), float) for i in (image, large))
     assert np.abs(ours - theirs).mean() < 1
     assert sent(data, downsize=False) == data
 
 
+@pytest.mark.parametrize("at_least", [150, 300])
+def test_the_server_comes_to_the_same_pixels(large: Image.Image, at_least: int) -> None:
+    data = encoded(large, "JPEG", quality=95)
+    small = sent(data)
+    assert small != data
+    ours, theirs = (np.asarray(decode(each, at_least=at_least), float) for each in (small, data))
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).mean() < 0.75
+
+
+def test_a_photo_of_less_than_twice_what_is_kept_goes_out_as_it_is(large: Image.Image) -> None:
+    data = encoded(large.crop((0, 0, 1920, 2 * LEAST - 1)), "JPEG", quality=95)
+    assert sent(data) == data
+
+
+def test_a_huge_photo_is_halved_as_often_as_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downsize, "LEAST_SIDE", 40)
+    for kind in ("JPEG", "PNG"):
+        data = encoded(_NOISY, kind, **({"quality": 95} if kind == "JPEG" else {"compress_level": 1}))
+        assert decode(sent(data)).size == (60, 40)
+
+
 def test_large_pil_images_and_pixels_become_smaller(large: Image.Image) -> None:
     for source in (large, np.asarray(large)):
-        assert min(decode(sent(source)).size) == SHORT_SIDE
+        assert decode(sent(source)).size == (960, 640)
     assert decode(sent(large, downsize=False)).size == large.size
 
 
@@ -124,7 +152,7 @@ def test_metadata_stays_here(large: Image.Image) -> None:
     data = encoded(large, "JPEG", quality=95, exif=exif, comment=b"a comment", icc_profile=b"profile")
     small = sent(data)
     assert all(words in data and words not in small for words in (b"nobody's business", b"a comment", b"profile"))
-    assert decode(small).size == (SHORT_SIDE, SHORT_SIDE * 3 // 2), "upright without the tag"
+    assert decode(small).size == (640, 960), "upright without the tag"
 
 
 def test_what_a_jpeg_cannot_show_the_same_goes_out_as_it_is(large: Image.Image) -> None:

@@ -1,7 +1,11 @@
 """Large pictures are made smaller before they are sent: the models read a few hundred pixels a side, not twelve million.
 
 It needs Pillow (`pip install 'geofix[client-images]'`). Without it, and for anything that it does not read, the original goes
-out unchanged, and the server says what is wrong with it. benchmarks/downsize.py measures how little the answer changes.
+out unchanged, and the server says what is wrong with it.
+
+The size is halved once or several times and never by anything between: the server reads a large JPEG at a half, a quarter or an
+eighth of its size, so it comes to the same number of pixels, by the same reduction. benchmarks/downsize.py measures that this
+changes an answer less than the server's own reduced reading does.
 """
 
 from __future__ import annotations
@@ -17,12 +21,10 @@ from geofix.errors import ConfigurationError, InvalidInput, Reason
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SHORT_SIDE = 1024
-"""Pixels of the short side that are kept: several times what the models read."""
+LEAST_SIDE = 1024
+"""Pixels that every side keeps at least: several times what the models read."""
 _SMALL_BYTES = 512 * 1024
 """A file of so few bytes is not worth decoding here."""
-_WORTH_IT = 1.2
-"""A short side that is larger by less than this factor stays."""
 _MAX_PIXELS = 400_000_000
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
@@ -35,8 +37,9 @@ def downsized(data: bytes) -> bytes:
         image = _open(data)
         if image is None or not _is_large(image) or image.width * image.height > _MAX_PIXELS:
             return data
-        image.draft("RGB", (_kept(image.width, image), _kept(image.height, image)))
-        smaller = _as_jpeg(image)
+        factor, width = _factor(image), image.width
+        image.draft(None, (image.width // factor, image.height // factor))  # of a JPEG; by up to 8
+        smaller = _as_jpeg(image, factor // round(width / image.width))
     except Exception:  # a missing Pillow or whatever it says of a damaged file: the server judges the original
         return data
     return smaller if len(smaller) < len(data) else data
@@ -58,7 +61,7 @@ def encode(picture: Image | NDArray[Any], downsize: bool) -> bytes:
         raise InvalidInput("the image has no pixels", Reason.IMAGE_NO_PIXELS)
     try:
         if downsize and _is_large(image):
-            return _as_jpeg(image)
+            return _as_jpeg(image, _factor(image))
         upright = ImageOps.exif_transpose(image)
         out = io.BytesIO()
         (upright if upright.mode in _PNG_MODES else upright.convert("RGB")).save(out, "PNG", compress_level=1)
@@ -83,19 +86,18 @@ def _open(data: bytes) -> Image | None:
 def _is_large(image: Image) -> bool:
     """Whether it is large, and of a kind that is the same picture as a JPEG: no transparency, eight bits."""
     plain = image.mode in ("RGB", "L") and "transparency" not in image.info
-    return plain and min(image.size) > _WORTH_IT * SHORT_SIDE
+    return plain and _factor(image) > 1
 
 
-def _kept(side: int, image: Image) -> int:
-    return round(side * SHORT_SIDE / min(image.size))
+def _factor(image: Image) -> int:
+    """The largest power of two by which every side can be divided and still keep LEAST_SIDE pixels."""
+    return 1 << max(0, (min(image.size) // LEAST_SIDE).bit_length() - 1)
 
 
-def _as_jpeg(image: Image) -> bytes:
-    from PIL import Image as Pillow
+def _as_jpeg(image: Image, factor: int) -> bytes:
     from PIL import ImageOps
 
-    size = (_kept(image.width, image), _kept(image.height, image))
-    small = ImageOps.exif_transpose(image.resize(size, Pillow.Resampling.BICUBIC))
+    small = ImageOps.exif_transpose(image.reduce(factor) if factor > 1 else image)
     small.info.clear()  # a comment, a colour profile or GPS: nothing that the answer rests on
     out = io.BytesIO()
     small.save(out, "JPEG", quality=95, subsampling="4:4:4")
