@@ -18,7 +18,9 @@ from starlette.responses import Response
 from geofix import __version__
 from geofix.client import AsyncClient
 from geofix.errors import GeofixError
+from geofix.tls import peer_credentials
 from geofix_web import problems
+from geofix_web.access import gateway_token, tls_to_gateway
 from geofix_web.api import make_api
 from geofix_web.crops import Crop, Crops, raster_path, warm
 from geofix_web.page import read_assets, read_samples
@@ -42,8 +44,14 @@ class SampleOut(BaseModel):
 def make_app(settings: WebSettings) -> FastAPI:
     """The application for a gateway; made inside the event loop that will run it."""
     # Pictures go on as they came: their limits are the gateway's to check, and decoding is the classifier's.
-    client = AsyncClient(settings.gateway_addr, settings.default_deadline_s, downsize=False)
-    thumbnails = Thumbnails(settings.thumbnails_addr)
+    client = AsyncClient(
+        settings.gateway_addr,
+        settings.default_deadline_s,
+        tls=tls_to_gateway(settings.tls),
+        token=gateway_token(settings.gateway_token_file),
+        downsize=False,
+    )
+    thumbnails = Thumbnails(settings.thumbnails_addr, peer_credentials(settings.tls))
     uploads = Uploads(
         settings.max_image_bytes,
         settings.max_message_bytes,

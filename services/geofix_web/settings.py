@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from geofix.settings import Settings
+from geofix.tls import TlsFiles
 
 
 class WebSettings(Settings):
@@ -16,6 +17,14 @@ class WebSettings(Settings):
     gateway_addr: str = Field(min_length=1, description="host:port of the gateway, or dns:///name:port")
     thumbnails_addr: str = Field(
         "", description="host:port of retrieval, asked for thumbnails of gallery images; empty: not asked"
+    )
+    tls_ca_file: Path | None = Field(
+        None, description="authorities (PEM) of the platform's certificates: gateway and retrieval are called by TLS"
+    )
+    tls_cert_file: Path | None = Field(None, description="the certificate that it calls them with (PEM)")
+    tls_key_file: Path | None = Field(None, description="the private key of that certificate (PEM)")
+    gateway_token_file: Path | None = Field(
+        None, description="a token for the gateway, where it asks for one; read again when it changes"
     )
     max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, description="most bytes of one image")
     max_message_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="most bytes of one batch")
@@ -33,6 +42,15 @@ class WebSettings(Settings):
     )
     samples: str = Field("", description="directory of sample images with a truth.csv, offered on the page")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least severe log level")
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The files of its TLS to the services behind it.
+
+        Raises:
+            ConfigurationError: one of certificate and key is missing.
+        """
+        return TlsFiles(self.tls_cert_file, self.tls_key_file, self.tls_ca_file)
 
     @property
     def origins(self) -> list[str]:

@@ -10,6 +10,7 @@ import grpc
 
 from geofix.channel import open_channel
 from geofix.client import Location, Neighbor
+from geofix.tls import PeerCredentials
 from geofix.v1 import retrieval_service_pb2 as pb
 from geofix.v1 import retrieval_service_pb2_grpc as rpc
 from geofix_web.crops import crop_path
@@ -26,10 +27,11 @@ class Thumbnails:
 
     Args:
         address: host:port of retrieval; empty: there are no thumbnails but those of crops.
+        peer: for TLS; None: plain text.
     """
 
-    def __init__(self, address: str) -> None:
-        self._channel = open_channel(address) if address else None
+    def __init__(self, address: str, peer: PeerCredentials | None = None) -> None:
+        self._channel = open_channel(address, peer=peer) if address else None
         self._stub: rpc.RetrievalServiceAsyncStub | None = (
             rpc.RetrievalServiceStub(self._channel) if self._channel is not None else None
         )

@@ -31,6 +31,7 @@ from geofix.variables import known_variables
 VERSION = "1.34"
 """Of Kubernetes, whose schemas the manifests pass strictly."""
 CUSTOM = {"ScaledObject": "keda.sh_scaledobjects.yaml", "GRPCRoute": "grpcroutes.yaml"}
+CERT_MANAGER = "cert-manager.io/v1"
 SERVICES = tuple(SETTINGS)
 MATRIX = [(name, chosen) for name in OVERLAYS for chosen in [(), *((each,) for each in COMPONENTS), tuple(COMPONENTS)]]
 SECRETS = {"GEOFIX_REDIS_URL": "rediss://:secret@redis:6379/0?ssl_ca_certs=/redis-tls/ca.crt"}
@@ -46,7 +47,7 @@ def test_every_overlay_with_every_component_builds_and_passes_the_schemas(
 ) -> None:
     manifests = combine(name, components, tmp_path)
     for manifest in manifests:
-        if manifest["kind"] not in CUSTOM:
+        if manifest["kind"] not in CUSTOM and manifest["apiVersion"] != CERT_MANAGER:
             kubernetes_validate.validate(manifest, VERSION, strict=True)
     for pod_name, pod in pods(manifests).items():
         check_restricted(pod_name, pod)
@@ -272,3 +273,27 @@ def test_the_gpu_component_asks_for_cuda_on_one_gpu(tmp_path: Path) -> None:
     assert environment(manifests, served)["GEOFIX_PROVIDERS"] == "CUDAExecutionProvider"
     assert served["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert served["image"].endswith("-gpu")
+
+
+def test_the_tls_component_gives_every_service_a_certificate_of_its_name(tmp_path: Path) -> None:
+    manifests = combine("prod", ("tls",), tmp_path)
+    for service in SERVICES:
+        settings = settings_of(manifests, service)
+        files = settings.tls  # type: ignore[attr-defined]
+        pod = pods(manifests)[service]
+        (secret,) = [v["secret"]["secretName"] for v in pod["volumes"] if v["name"] == "tls"]
+        (mounted,) = [v["mountPath"] for v in container(pod)["volumeMounts"] if v["name"] == "tls"]
+        # The names that a Secret of cert-manager has.
+        assert (files.cert, files.key, files.ca) == tuple(Path(mounted) / n for n in ("tls.crt", "tls.key", "ca.crt"))
+        certificate = named(manifests, "Certificate", service)["spec"]
+        assert certificate["secretName"] == secret
+        assert service in certificate["dnsNames"]
+        assert (
+            named(manifests, "Issuer", certificate["issuerRef"]["name"])["spec"]["ca"]["secretName"]
+            == (named(manifests, "Certificate", "authority")["spec"]["secretName"])
+        )
+        if isinstance(settings, ServiceSettings):
+            port = int(settings.health_listen.rpartition(":")[2])
+            probes = ("startupProbe", "readinessProbe", "livenessProbe")
+            assert {container(pod)[probe]["grpc"]["port"] for probe in probes} == {port}
+            assert port in {each["containerPort"] for each in container(pod)["ports"]}
