@@ -17,9 +17,8 @@ from xml.etree import ElementTree
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from browsers import FLAGS, chromium
 from command import geofix
 from geofix.geo import haversine_km
 from image_factory import chunk, encoded, pattern, png
@@ -33,15 +32,6 @@ SECONDS = 30
 PAGE_BYTES = 1_500_000
 expect.set_options(timeout=SECONDS * 1000)
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
