@@ -103,6 +103,10 @@ docs: setup-test ## build the site into build/site, its generated pages first; n
 	@$(BIN)/python tools/make_reference.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
+.PHONY: screenshots
+screenshots: setup-test ## take the pictures of the page in docs/screenshots (some 2 minutes; needs Chromium); look at them
+	@$(BIN)/python tools/make_screenshots.py
+
 docs-serve: setup-test ## show the site at http://127.0.0.1:8000 while you write
 	@$(BIN)/python -m mkdocs serve
 

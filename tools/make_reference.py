@@ -149,7 +149,7 @@ def _parameter(parameter: Any) -> str | None:
     metavar = f" {parameter.metavar}" if parameter.metavar else ""
     default = parameter.default
     says = [_cell(parameter.help or "")]
-    if default not in (None, False, True, ()) and parameter.show_default:
+    if default not in (None, False, True, (), "") and parameter.show_default:
         says.append(f"Default: {default}.")
     if parameter.envvar:
         says.append(f"Or `${parameter.envvar}`.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from geofix.settings import ModelSettings, ServiceSettings, Settings
+from geofix.variables import OF_COMMANDS, known_variables
 from geofix_classifier.settings import ClassifierSettings
 from geofix_embedder.settings import EmbedderSettings
 from geofix_gateway.settings import GatewaySettings
@@ -48,6 +49,12 @@ def test_no_setting_is_documented_that_is_not_there() -> None:
     known = {name.upper() for settings in ALL for name in settings.model_fields}
     assert set(documented) == known
     assert len(documented) == len(known)
+
+
+def test_the_variables_of_commands_are_on_the_page_and_none_that_nothing_reads() -> None:
+    named = set(re.findall(r"`(GEOFIX_[A-Z0-9_]*[A-Z0-9])[`=]", (ROOT / "docs/settings.md").read_text()))
+    assert named >= OF_COMMANDS
+    assert named <= known_variables(Settings)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_thumbnails_of_ones_own_images_are_the_evidence(platform: Platform, brow
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(platform.page)
-    page.set_input_files("#file", [{"name": "alps.png", "mimeType": "image/png", "buffer": image_of(47, 10)}])
+    page.set_input_files("#file", {"name": "alps.png", "mimeType": "image/png", "buffer": image_of(47, 10)})
     pictures = page.locator("#evidence img")
     expect(pictures).to_have_count(len(found["neighbors"]), timeout=SECONDS * 1000)
     first = page.locator("#evidence [data-index='0']")
