@@ -360,6 +360,7 @@ def test_without_a_search_the_answer_is_rough_and_says_so(visit: Open, site: Any
     expect(page.locator("#map .radius-label")).to_have_count(0)
     expect(page.locator("#evidence")).to_have_count(0)
     expect(page.locator("#live")).to_contain_text("a rough answer")
+    assert serious(page) == []
     end = time.monotonic() + 90
     while note.count():  # retrieval is started again meanwhile
         assert time.monotonic() < end, note.inner_text()
