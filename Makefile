@@ -51,7 +51,7 @@ bench-batch: setup ## a batch as one call of the classifier, or as a call an ima
 bench-cache: setup ## what a cached answer costs, against the same server answering a constant (2 minutes)
 	@$(BIN)/python benchmarks/cache.py
 
-.PHONY: bench-retrieval bench-build gallery-kills
+.PHONY: bench-retrieval bench-build gallery-kills gallery-photos
 bench-retrieval: setup ## searches in a gallery: Lite, a server, numpy, faiss, LanceDB, usearch (some 12 minutes; RETRIEVAL=--small)
 	@$(PIP) --editable '.[bench]'
 	@$(BIN)/python benchmarks/retrieval.py $(RETRIEVAL)
@@ -61,6 +61,9 @@ bench-build: setup ## `geofix gallery add` against the bare backbone, images a s
 
 gallery-kills: setup ## kill and resume `geofix gallery add` on Milvus Lite 40 times; every row is read after each (some 4 minutes)
 	@$(BIN)/python benchmarks/gallery_kills.py
+
+gallery-photos: setup-test ## does another photograph of the same sight come back first? PHOTOS=DIR with truth.csv (2 minutes)
+	@$(BIN)/python benchmarks/gallery_photos.py $(PHOTOS)
 
 load: setup ## load the platform on this machine: images a second and latency (LOAD="--rate 50" and so on; about a minute)
 	@$(BIN)/python benchmarks/load.py $(LOAD)

@@ -66,9 +66,11 @@ class MilvusServer:
     Args:
         directory: for its data and its log.
         settings: of milvus.yaml by their paths, such as {"common.security.authorizationEnabled": "true"}; only such as are in it.
+        token: what it asks for then.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None, token: str = "") -> None:
+        self._token = token
         self._directory = directory
         self._settings = dict(settings or {})
         ports = free_ports(len(_PORTS) + 2)
@@ -102,7 +104,7 @@ class MilvusServer:
 
     def _answers(self) -> bool:
         try:
-            with contextlib.closing(MilvusClient(self.uri, timeout=2, dedicated=True)) as client:
+            with contextlib.closing(MilvusClient(self.uri, token=self._token, timeout=2, dedicated=True)) as client:
                 client.list_collections(timeout=2)
         except MilvusException:
             return False
@@ -139,9 +141,9 @@ class MilvusServer:
 
 
 @contextlib.contextmanager
-def real_milvus(directory: Path, settings: Mapping[str, str] | None = None) -> Iterator[MilvusServer]:
+def real_milvus(directory: Path, settings: Mapping[str, str] | None = None, token: str = "") -> Iterator[MilvusServer]:
     """A server that runs."""
-    server = MilvusServer(directory, settings)
+    server = MilvusServer(directory, settings, token)
     try:
         server.start()
         yield server
