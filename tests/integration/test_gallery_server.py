@@ -1,0 +1,93 @@
+"""The gallery on a real Milvus server that asks for a token, and is killed in the middle of `add`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bundle_factory import make_bundle
+from geofix.bundle import Bundle
+from geofix.errors import ConfigurationError, GeofixError, Unavailable
+from geofix.gallery.admin import DirectAdmin
+from geofix.gallery.loader import make_live
+from geofix.gallery.settings import MilvusSettings
+from geofix.gallery.verify import verify
+from geofix.ingest.add import Adder, AddOptions
+from geofix.ingest.embed import LocalNetworks
+from geofix.ingest.report import Report
+from geofix.ingest.sources import Source
+from milvus_server import MilvusServer, install, real_milvus
+from own_images import write_features
+
+IMAGES, SECONDS = 800, 90.0
+ROOT = "root:Milvus"
+"""The user and password that a Milvus begins with."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_bundle(tmp_path_factory.mktemp("bundle"), name="killed")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    install()
+    settings = {"common.security.authorizationEnabled": "true"}
+    with real_milvus(tmp_path_factory.mktemp("milvus"), settings, token=ROOT) as started:
+        yield started
+
+
+def settings_of(server: MilvusServer, directory: Path, token: str) -> MilvusSettings:
+    (directory / "token").write_text(token + "\n")
+    return MilvusSettings(milvus_uri=server.uri, milvus_token_file=directory / "token")
+
+
+def test_add_waits_for_a_server_that_was_killed_and_nothing_is_lost(
+    bundle: Bundle, server: MilvusServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geofix.ingest.writer.ROWS_TOGETHER", 25)
+    monkeypatch.setattr("geofix.ingest.writer.MOST_HELD", 50)
+    settings = settings_of(server, tmp_path, ROOT)
+    with pytest.raises((Unavailable, ConfigurationError)):
+        settings_of(server, tmp_path, "root:wrong").open_milvus()
+    settings_of(server, tmp_path, ROOT)
+    admin = DirectAdmin(settings.open_milvus(), bundle)
+    old = make_live(admin, bundle)
+    made = admin.create("mine", IMAGES)
+    source = Source(write_features(tmp_path / "features.parquet", bundle, IMAGES))
+    acknowledged = threading.Semaphore(0)
+    said: list[str] = []
+    ended: list[Report | GeofixError] = []
+
+    def add() -> None:
+        progress = lambda _report: acknowledged.release()  # noqa: E731
+        adder = Adder(admin, bundle, LocalNetworks(bundle), AddOptions(patience_s=SECONDS), said.append, progress)
+        try:
+            ended.append(adder.run(made.name, source))
+        except GeofixError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    for _ in range(10):
+        assert acknowledged.acquire(timeout=SECONDS)
+    server.kill()
+    time.sleep(2)  # away
+    assert thread.is_alive()
+    server.start()
+    thread.join(SECONDS)
+    (report,) = ended
+    assert isinstance(report, Report), report
+    assert any(line.startswith("waiting: ") for line in said)
+    assert report.added + report.already_there == IMAGES  # it waited, and went on
+    assert admin.live() == old.name
+
+    sealed = verify(admin, made.name, bundle)
+    assert sealed.images + sealed.set_aside == IMAGES
+    promoted = admin.promote(made.name, "")
+    assert (promoted.images, promoted.joined, admin.live()) == (IMAGES, True, made.name)
+    admin.close()
