@@ -1,4 +1,5 @@
-"""Writes the generated pages of docs/: docs/api.md from the protos' comments, docs/cli.md from the command's own help.
+"""Writes the generated pages of docs/: docs/api.md from the protos' comments, docs/cli.md from the command's own help,
+the tables of docs/settings.md from the settings classes.
 
 python tools/make_reference.py          # write them
 python tools/make_reference.py --check  # exit 1 where they are not what the code says
@@ -6,6 +7,7 @@ python tools/make_reference.py --check  # exit 1 where they are not what the cod
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from google.protobuf.descriptor_pb2 import (
     FileDescriptorSet,
     ServiceDescriptorProto,
 )
+from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 _TYPES = {value: name.removeprefix("TYPE_").lower() for name, value in FieldDescriptorProto.Type.items()}
@@ -30,7 +33,11 @@ Comments = dict[tuple[int, ...], str]
 
 def main() -> None:
     """Write or check."""
-    pages = {ROOT / "docs/api.md": api_page(), ROOT / "docs/cli.md": cli_page()}
+    pages = {
+        ROOT / "docs/api.md": api_page(),
+        ROOT / "docs/cli.md": cli_page(),
+        ROOT / "docs/settings.md": settings_page((ROOT / "docs/settings.md").read_text()),
+    }
     if "--check" in sys.argv[1:]:
         stale = [path.name for path, text in pages.items() if not path.is_file() or path.read_text() != text]
         sys.exit(f"not what the code says: {', '.join(stale)}; run make docs" if stale else 0)
@@ -70,6 +77,53 @@ def cli_page() -> str:
         if command.epilog:
             lines += ["```sh", *[line for line in command.epilog.split("\n\n") if line != "Examples:"], "```", ""]
     return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
+
+
+def settings_page(text: str) -> str:
+    """The page with its tables made anew, between the marks that name them; what stands around them is written by hand."""
+    tables = _settings_tables()
+
+    def table(found: re.Match[str]) -> str:
+        return f"<!-- settings: {found[1]} -->\n{tables[found[1]]}<!-- end -->"
+
+    return re.sub(r"<!-- settings: ([a-z ]+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def _settings_tables() -> dict[str, str]:
+    from geofix.settings import ModelSettings, ServiceSettings
+    from geofix_classifier.settings import ClassifierSettings
+    from geofix_embedder.settings import EmbedderSettings
+    from geofix_gateway.settings import GatewaySettings
+    from geofix_retrieval.settings import RetrievalSettings
+    from geofix_web.settings import WebSettings
+
+    of_models = {**ClassifierSettings.model_fields, **EmbedderSettings.model_fields, **ModelSettings.model_fields}
+    whole = {
+        "all services": ServiceSettings.model_fields,
+        "models": of_models,
+        "retrieval": RetrievalSettings.model_fields,
+        "gateway": GatewaySettings.model_fields,
+        "web": WebSettings.model_fields,
+    }
+    tables, before = {}, set[str]()
+    for name, fields in whole.items():
+        rows = [_setting(each, field) for each, field in fields.items() if each not in before]
+        tables[name] = "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows, ""])
+        before |= fields.keys()
+    return tables
+
+
+def _setting(name: str, field: FieldInfo) -> str:
+    default = field.default
+    if field.is_required():
+        shown = "required"
+    elif isinstance(default, bool):
+        shown = str(default).lower()
+    elif isinstance(default, (int, float)):
+        shown = f"{default:.12g}"
+    else:
+        shown = str(default or "") or "empty"
+    return f"| `GEOFIX_{name.upper()}` | {shown} | {_cell(field.description or '')} |"
 
 
 def _comments(file: FileDescriptorProto) -> Comments:

@@ -15,15 +15,32 @@ class GatewaySettings(ServiceSettings):
     retrieval_addr: str = Field(min_length=1, description="host:port of retrieval, or dns:///name:port")
     redis_url: str = Field(
         pattern=r"^(redis|rediss|unix)://",
-        description="Redis or Valkey that answers are cached in, such as redis://host:6379/0",
+        description="Redis or Valkey for cached answers. Where it does not answer, answers are computed",
     )
-    cache_ttl_s: int = Field(3600, ge=1, description="life of a cached answer, seconds")
-    cache_timeout_s: float = Field(0.01, gt=0, description="time the cache is given to answer, seconds")
+    cache_ttl_s: int = Field(
+        3600,
+        ge=1,
+        description=(
+            "longest life of a cached answer; up to a tenth less, at random, so that what came together does not go "
+            "together"
+        ),
+    )
+    cache_timeout_s: float = Field(
+        0.01,
+        gt=0,
+        description=(
+            "time that the cache is given to answer; then it is a miss. After three in a row it is left alone for a "
+            "while. `geofix up` sets 0.1, for there the cache shares its cores with the networks"
+        ),
+    )
     batch_concurrency: int = Field(8, ge=1, description="images of one BatchLocate that are worked on at the same time")
     deadline_margin_s: float = Field(
         0.05,
         ge=0,
-        description="kept of a client's deadline for the gateway's own answer, seconds; at most a tenth of what is left",
+        description=(
+            "kept of a client's deadline for the gateway's own answer (at most a tenth of what is left); a service "
+            "behind it gets the rest"
+        ),
     )
     gallery_poll_s: float = Field(
         2.0, gt=0, description="pause between looks at which gallery version is live, seconds"

@@ -24,10 +24,14 @@ class WebSettings(Settings):
     tls_cert_file: Path | None = Field(None, description="the certificate that it calls them with (PEM)")
     tls_key_file: Path | None = Field(None, description="the private key of that certificate (PEM)")
     gateway_token_file: Path | None = Field(
-        None, description="a token for the gateway, where it asks for one; read again when it changes"
+        None,
+        description=(
+            "file with a token for the gateway, where it asks for one; read again when it changes. It needs TLS to the "
+            "gateway"
+        ),
     )
     max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, description="most bytes of one image")
-    max_message_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="most bytes of one batch")
+    max_message_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="most bytes of one message, either way")
     max_batch: int = Field(32, ge=1, le=1024, description="most images of one batch")
     max_uploads: int = Field(
         16, ge=1, description="requests that may hold images at the same time; further ones get 429"
@@ -38,7 +42,7 @@ class WebSettings(Settings):
     cors_origins: str = Field(
         "",
         pattern=r"^$|^\*$|^https?://[^\s,/]+(,https?://[^\s,/]+)*$",
-        description="origins whose pages may call the API, by commas; empty: none but its own",
+        description="origins whose pages may call the API, by commas, or `*`; empty: none but its own",
     )
     samples: str = Field("", description="directory of sample images with a truth.csv, offered on the page")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least severe log level")

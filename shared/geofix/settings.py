@@ -49,19 +49,25 @@ class ServiceSettings(Settings):
     max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, description="most bytes of one image")
     max_image_pixels: int = Field(50_000_000, ge=1, description="most pixels of one image, checked before decoding")
     max_message_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="most bytes of one message, either way")
-    max_batch: int = Field(32, ge=1, le=1024, description="most items of one batch")
-    max_queue: int = Field(128, ge=1, description="most requests that wait for the model")
+    max_batch: int = Field(32, ge=1, le=1024, description="most items of one batch; a larger one is refused whole")
+    max_queue: int = Field(128, ge=1, description="most requests that wait; beyond, RESOURCE_EXHAUSTED")
     default_deadline_s: float = Field(10.0, gt=0, description="deadline of calls that bring none, seconds")
     max_deadline_s: float = Field(60.0, gt=0, description="longest deadline honoured, seconds")
     max_connection_age_s: float = Field(
         300.0,
         ge=0,
-        description="age at which a client's connection is ended so that it finds new replicas, seconds; 0 is never",
+        description=(
+            "age (±10 %) at which a client's connection is ended, without loss, so that it looks its name up again and "
+            "new replicas get load; 0 is never"
+        ),
     )
     drain_delay_s: float = Field(
         5.0,
         ge=0,
-        description="after SIGTERM, time to go on answering while not ready, so that clients move away, seconds",
+        description=(
+            "after SIGTERM the service says that it is not ready and goes on answering for this long, so that clients "
+            "move to other replicas; SIGINT or a second signal skips it, and so does `geofix up`"
+        ),
     )
     drain_s: float = Field(10.0, ge=0, description="time for calls in flight after that, seconds")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="least severe log level")
@@ -69,26 +75,41 @@ class ServiceSettings(Settings):
         "auto", description="of log lines: text, json, or auto: text on a terminal, else json"
     )
     metrics_listen: str = Field(
-        "", pattern=r"^(.+:\d{1,5})?$", description="host:port to serve Prometheus metrics on; empty: none"
+        "",
+        pattern=r"^(.+:\d{1,5})?$",
+        description="host:port to serve Prometheus metrics on, without TLS and open to who can reach it; empty: none",
     )
     health_listen: str = Field(
         "",
         pattern=r"^(.+:\d{1,5})?$",
-        description="host:port to serve grpc.health.v1 alone on, without TLS, for probes that speak none; empty: none",
+        description=(
+            "host:port to serve `grpc.health.v1` alone on, without TLS, for probes that speak none (Kubernetes' own); "
+            "empty: none"
+        ),
     )
     tls_cert_file: Path | None = Field(
-        None, description="the service's certificate chain (PEM), read again when it changes; empty: plain text"
+        None,
+        description=(
+            "the service's certificate chain (PEM); with it the service speaks TLS only. Read again within a second of "
+            "a change"
+        ),
     )
     tls_key_file: Path | None = Field(None, description="the private key of that certificate (PEM, without a password)")
     tls_ca_file: Path | None = Field(
         None,
-        description="authorities (PEM) of the platform's certificates: services are called by TLS, callers need one of theirs",
+        description=(
+            "authorities (PEM) of the platform's certificates: with it a service calls the others by TLS, with its own "
+            "certificate, and callers need one of theirs"
+        ),
     )
     tls_require_client_cert: bool = Field(
         True,
         description="whether callers need a certificate of those authorities; false where clients have tokens only",
     )
-    otel: bool = Field(False, description="whether to send OpenTelemetry traces, as the OTEL_* variables say")
+    otel: bool = Field(
+        False,
+        description="whether to send OpenTelemetry traces; where to and how much is said by the standard `OTEL_*` variables",
+    )
 
     @property
     def tls(self) -> TlsFiles:
@@ -117,17 +138,26 @@ class ModelSettings(ServiceSettings):
     providers: str = Field(
         "CPUExecutionProvider",
         pattern=r"^\w+(,\w+)*$",
-        description="ONNX Runtime execution providers, by commas, in order of preference; the ones named must be in use",
+        description=(
+            "ONNX Runtime execution providers in order of preference, by commas. The service is ready only when they "
+            "are in use: a GPU that was asked for and is not there is an error, not a slow service"
+        ),
     )
     threads: int = Field(
         0,
         ge=0,
-        description="threads of one pass on the CPU; 0 is one where passes share the cores, all cores for a pass that is alone",
+        description=(
+            "threads of one pass on the CPU; as many passes run at a time as fill the cores. 0 is one thread where "
+            "passes share the cores, all cores for a pass that is alone"
+        ),
     )
     batch_sizes: str = Field(
         "",
         pattern=r"^([1-9]\d{0,3}(,[1-9]\d{0,3})*)?$",
-        description="sizes that batches are padded to, by commas; empty is 1 on the CPU, 1,2,4,8,16,32 on a GPU",
+        description=(
+            "sizes that batches are padded to, by commas; the largest is the largest batch. Empty is 1 on the CPU, "
+            "which gains nothing from a batch, and 1,2,4,8,16,32 on a GPU"
+        ),
     )
 
     @property

@@ -21,7 +21,11 @@ class MilvusSettings(Settings):
     milvus_token: SecretStr = Field(SecretStr(""), description="the Milvus server's token, or user:password")
     milvus_token_file: Path | None = Field(None, description="a file that holds the token; read at every connection")
     milvus_ca_file: Path | None = Field(
-        None, description="certificates (PEM) of the authorities that the Milvus server's own is checked against"
+        None,
+        description=(
+            "certificates (PEM) that the server's own is checked against, in place of the system's; makes the "
+            "connection TLS"
+        ),
     )
 
     def open_milvus(self, *, create: bool = False) -> Store:
