@@ -90,6 +90,7 @@ def settings_page(text: str) -> str:
 
 
 def _settings_tables() -> dict[str, str]:
+    from geofix.access import AccessSettings
     from geofix.settings import ModelSettings, ServiceSettings
     from geofix_classifier.settings import ClassifierSettings
     from geofix_embedder.settings import EmbedderSettings
@@ -100,6 +101,7 @@ def _settings_tables() -> dict[str, str]:
     of_models = {**ClassifierSettings.model_fields, **EmbedderSettings.model_fields, **ModelSettings.model_fields}
     whole = {
         "all services": ServiceSettings.model_fields,
+        "access": AccessSettings.model_fields,
         "models": of_models,
         "retrieval": RetrievalSettings.model_fields,
         "gateway": GatewaySettings.model_fields,

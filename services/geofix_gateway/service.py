@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from geofix.access.callers import LOCATE
 from geofix.aggregate import dbscan_labels
 from geofix.bundle import Bundle
 from geofix.decision import Strategy
@@ -35,6 +36,7 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
 
     full_name = "geofix.v1.GeolocationService"
     role = "gateway"
+    needed_role = LOCATE
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings

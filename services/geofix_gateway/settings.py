@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from geofix.access import AccessSettings
 from geofix.settings import ServiceSettings
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(ServiceSettings, AccessSettings):
     """Settings of the gateway service."""
 
     classifier_addr: str = Field(min_length=1, description="host:port of the classifier, or dns:///name:port")

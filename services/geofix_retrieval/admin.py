@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 from google.type.latlng_pb2 import LatLng
 
+from geofix.access.callers import ADMIN
 from geofix.errors import InvalidInput, Reason
 from geofix.gallery.admin import DirectAdmin
 from geofix.gallery.messages import image_message, neighbor_message, row_of, version_message
@@ -33,6 +34,7 @@ class GalleryAdminService(Service, rpc.GalleryAdminServiceServicer):
 
     full_name = "geofix.v1.GalleryAdminService"
     role = "gallery-admin"
+    needed_role = ADMIN
 
     def __init__(self, gallery: LiveGallery) -> None:
         self._gallery = gallery

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from geofix.access import AccessSettings
 from geofix.gallery.settings import MilvusSettings
 from geofix.settings import ServiceSettings
 
 
-class RetrievalSettings(ServiceSettings, MilvusSettings):
-    """Settings of the retrieval service; of the bundle it needs bundle.json alone."""
+class RetrievalSettings(ServiceSettings, AccessSettings, MilvusSettings):
+    """Settings of the retrieval service, its tokens those of administration; of the bundle it needs bundle.json alone."""
 
     search_concurrency: int = Field(
         16,

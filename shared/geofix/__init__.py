@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         MismatchError,
         NotFound,
         Overloaded,
+        PermissionDenied,
         Reason,
         Unavailable,
     )
@@ -38,6 +39,7 @@ __all__ = [
     "MismatchError",
     "NotFound",
     "Overloaded",
+    "PermissionDenied",
     "Reason",
     "RetryPolicy",
     "ServiceInfo",

@@ -8,6 +8,7 @@
     ├── Unavailable           a service or store cannot be reached, and which; retry              UNAVAILABLE
     ├── DeadlineExceeded      no answer in time                                                   DEADLINE_EXCEEDED
     ├── AccessDenied          the token or certificate is missing, wrong or not enough            UNAUTHENTICATED
+    ├── PermissionDenied      the token is good, but not for this                                 PERMISSION_DENIED
     ├── InternalError         a bug; the text says nothing of the inside                          INTERNAL
     └── ConfigurationError    a setting is missing or wrong; the process exits 2                  (never on the wire)
 
@@ -64,6 +65,9 @@ class Reason(StrEnum):
     STORAGE_FULL = auto()
     REQUEST_UNREADABLE = auto()
     SEARCH_AREA_EMPTY = auto()
+    TOKEN_MISSING = auto()
+    TOKEN_INVALID = auto()
+    ROLE_MISSING = auto()
 
 
 class GeofixError(Exception):
@@ -143,9 +147,17 @@ class DeadlineExceeded(GeofixError):
 
 
 class AccessDenied(GeofixError):
-    """What stands before the service refused the caller: its token or certificate is missing, wrong, or not enough."""
+    """The caller was refused: its token or certificate is missing, wrong, or not enough."""
 
     code = grpc.StatusCode.UNAUTHENTICATED
+    default_reason = Reason.TOKEN_INVALID
+
+
+class PermissionDenied(AccessDenied):
+    """The caller is known, and has not the role that the call needs."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    default_reason = Reason.ROLE_MISSING
 
 
 class InternalError(GeofixError):
@@ -163,6 +175,8 @@ WIRE_ERRORS: tuple[type[GeofixError], ...] = (
     Overloaded,
     Unavailable,
     DeadlineExceeded,
+    AccessDenied,
+    PermissionDenied,
     InternalError,
 )
 """The classes that travel, one a status code."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from geofix.access import Access, Caller
 from geofix.errors import DeadlineExceeded, GeofixError, InternalError, InvalidInput, Reason
 from geofix.telemetry.calls import ObservedCall
 from geofix.wire import STATUS_DETAILS, error_to_status
@@ -19,6 +23,14 @@ log = logging.getLogger("geofix.rpc")
 Handler = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[Any]]
 
 
+@dataclass
+class _Entry:
+    """What the audit log says of a call."""
+
+    caller: Caller | None = None
+    code: str = grpc.StatusCode.OK.name
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps the unary methods of package geofix.v1.
 
@@ -26,12 +38,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         not_ready: the error to answer with while the service is not ready, or None once it was.
         default_deadline_s: deadline of calls that bring none.
         max_deadline_s: longest deadline honoured.
+        access: who may call; None: everyone.
     """
 
     def __init__(
-        self, not_ready: Callable[[], GeofixError | None], default_deadline_s: float, max_deadline_s: float
+        self,
+        not_ready: Callable[[], GeofixError | None],
+        default_deadline_s: float,
+        max_deadline_s: float,
+        access: Access | None = None,
     ) -> None:
         self._not_ready = not_ready
+        self._access = access
         self._default_s = default_deadline_s
         self._max_s = max_deadline_s
 
@@ -53,8 +71,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, method: str, inner: Handler, read: Callable[[bytes], Any] | None) -> Handler:
         async def call(data: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            with ObservedCall(method, context) as observed:
+            with ObservedCall(method, context) as observed, self._audited(method) as entry:
                 try:
+                    if self._access is not None:
+                        entry.caller = self._access.caller(context.invocation_metadata() or ())
                     pending = self._not_ready()
                     if pending is not None:
                         raise pending
@@ -76,9 +96,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     log.exception("%s failed", method)
                     error = InternalError("internal error; the service's log says more")
                 observed.failed(error)
+                entry.code = error.code.name
                 return await _abort(context, error)
 
         return call
+
+    @contextmanager
+    def _audited(self, method: str) -> Iterator[_Entry]:
+        entry, begun = _Entry(), time.perf_counter()
+        try:
+            yield entry
+        except asyncio.CancelledError:
+            entry.code = grpc.StatusCode.CANCELLED.name
+            raise
+        finally:
+            if self._access is not None:
+                self._access.note(entry.caller, method, entry.code, time.perf_counter() - begun)
 
     def _seconds(self, context: grpc.aio.ServicerContext[Any, Any]) -> float:
         remaining = context.time_remaining()

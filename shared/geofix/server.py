@@ -15,6 +15,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from geofix.access import Access, AccessSettings
 from geofix.errors import ConfigurationError, GeofixError, Unavailable
 from geofix.interceptors import CallInterceptor
 from geofix.settings import ServiceSettings
@@ -56,6 +57,8 @@ class Service(ABC):
     """Name in the protos, such as `geofix.v1.ClassifierService`; also the name that health answers to."""
     role: ClassVar[str]
     """Its part in the platform, such as `classifier`: what logs, metrics and traces call it."""
+    needed_role: ClassVar[str] = ""
+    """The role that its callers need where tokens are asked for; empty: it asks for none, and stands behind the gateway."""
 
     @abstractmethod
     def register(self, server: grpc.aio.Server) -> None:
@@ -115,6 +118,9 @@ class Server:
             lambda: None if self._was_ready else self._pending,
             self._settings.default_deadline_s,
             self._settings.max_deadline_s,
+            Access(self._settings, self._service.needed_role)
+            if isinstance(self._settings, AccessSettings) and self._service.needed_role
+            else None,
         )
         self._server = grpc.aio.server(
             interceptors=[guard],

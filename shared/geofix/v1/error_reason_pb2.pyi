@@ -86,6 +86,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The bytes of the request are not those of its message."""
     ERROR_REASON_SEARCH_AREA_EMPTY: _ErrorReason.ValueType  # 50
     """The search area holds no gallery image, and no cell's mean that could stand for one. Metadata: option."""
+    ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 60
+    """The service asks for a token, and none was sent."""
+    ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 61
+    """The token is not known, not signed by a known key, over, or meant for others."""
+    ERROR_REASON_ROLE_MISSING: _ErrorReason.ValueType  # 62
+    """The token is good, but its caller has not the role that the call needs. Metadata: role."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error carries a google.rpc.ErrorInfo with domain `geofix.v1`; its `reason` is the name of one of these values
@@ -156,4 +162,10 @@ ERROR_REASON_REQUEST_UNREADABLE: ErrorReason.ValueType  # 40
 """The bytes of the request are not those of its message."""
 ERROR_REASON_SEARCH_AREA_EMPTY: ErrorReason.ValueType  # 50
 """The search area holds no gallery image, and no cell's mean that could stand for one. Metadata: option."""
+ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 60
+"""The service asks for a token, and none was sent."""
+ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 61
+"""The token is not known, not signed by a known key, over, or meant for others."""
+ERROR_REASON_ROLE_MISSING: ErrorReason.ValueType  # 62
+"""The token is good, but its caller has not the role that the call needs. Metadata: role."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
