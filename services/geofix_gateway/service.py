@@ -8,11 +8,19 @@ from typing import Any
 
 import grpc
 
-from geofix.access.callers import LOCATE
+from geofix.access.callers import CALLER, LOCATE
 from geofix.aggregate import dbscan_labels
 from geofix.bundle import Bundle
 from geofix.decision import Strategy
-from geofix.errors import DeadlineExceeded, GeofixError, MismatchError, Overloaded, Reason, Unavailable
+from geofix.errors import (
+    DeadlineExceeded,
+    GeofixError,
+    MismatchError,
+    Overloaded,
+    PermissionDenied,
+    Reason,
+    Unavailable,
+)
 from geofix.limits import check_batch, limits_message
 from geofix.server import Service
 from geofix.telemetry.metrics import BREAKER_OPEN
@@ -24,6 +32,7 @@ from geofix_gateway.cache import AnswerCache
 from geofix_gateway.downstream import GrpcDownstream
 from geofix_gateway.handlers import add_handlers
 from geofix_gateway.locate import Deadline, Locator
+from geofix_gateway.quota import Quota
 from geofix_gateway.responses import read_options, read_source
 from geofix_gateway.settings import GatewaySettings
 
@@ -41,6 +50,12 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
         self._cache = AnswerCache(settings.redis_url, settings.cache_ttl_s, settings.cache_timeout_s)
+        self._quota = Quota(
+            settings.redis_url,
+            settings.cache_timeout_s,
+            settings.quota_per_minute,
+            fail_open=settings.quota_fail_open,
+        )
         self._gallery_version = ""
         self._gallery_seen = float("-inf")
         self._gallery_lock = asyncio.Lock()
@@ -73,12 +88,14 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
     async def close(self) -> None:
         """Close cache and channels."""
         await self._cache.close()
+        await self._quota.close()
         if self._downstream is not None:
             await self._downstream.close()
 
     async def Locate(self, request: pb.LocateRequest, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:  # type: ignore[override]
         """See the proto. The answer is serialised already (`handlers.py`)."""
         started, left = time.perf_counter(), self._deadline(context)
+        await self._admit(1)
         options, source = read_options(request.options), read_source(request.source)
         question = await self._answers.question(source, options, await self._live_gallery(left()))
         return await self._answers.answer(question, left, started)
@@ -89,6 +106,7 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
         """See the proto."""
         started, left = time.perf_counter(), self._deadline(context)
         check_batch(len(request.sources), self._settings.max_batch)
+        await self._admit(len(request.sources))
         options = read_options(request.options)
         gallery_version = await self._live_gallery(left())
         results: list[pb.BatchLocateResult] = []
@@ -127,6 +145,13 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
             calibration_status=(pb.CALIBRATION_STATUS_CALIBRATED if calibrated else pb.CALIBRATION_STATUS_UNCALIBRATED),
             limits=limits_message(self._settings),
         )
+
+    async def _admit(self, images: int) -> None:
+        """Whether who calls may have so many images located now: also those whose answers are cached."""
+        off = self._settings.off_file
+        if off is not None and off.exists():
+            raise PermissionDenied("the operator has switched answers off", Reason.SWITCHED_OFF)
+        await self._quota.charge(CALLER.get(), images)
 
     @property
     def _services(self) -> GrpcDownstream:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from geofix.access import AccessSettings
@@ -33,6 +35,18 @@ class GatewaySettings(ServiceSettings, AccessSettings):
             "time that the cache is given to answer; then it is a miss. After three in a row it is left alone for a "
             "while. `geofix up` sets 0.1, for there the cache shares its cores with the networks"
         ),
+    )
+    quota_per_minute: int = Field(
+        0,
+        ge=0,
+        description="images a minute that each caller may ask about, cached answers too, counted in Redis; 0: any number",
+    )
+    quota_fail_open: bool = Field(
+        True, description="whether calls are answered while Redis cannot count them; false: they are refused"
+    )
+    off_file: Path | None = Field(
+        None,
+        description="while this file exists, nothing is located, nor answered from the cache: the operator's switch",
     )
     batch_concurrency: int = Field(8, ge=1, description="images of one BatchLocate that are worked on at the same time")
     deadline_margin_s: float = Field(

@@ -68,6 +68,8 @@ class Reason(StrEnum):
     TOKEN_MISSING = auto()
     TOKEN_INVALID = auto()
     ROLE_MISSING = auto()
+    QUOTA_EXCEEDED = auto()
+    SWITCHED_OFF = auto()
 
 
 class GeofixError(Exception):

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, cast
 import grpc
 from google.protobuf.message import DecodeError
 
-from geofix.access import Access, Caller
+from geofix.access import CALLER, Access, Caller
 from geofix.errors import DeadlineExceeded, GeofixError, InternalError, InvalidInput, Reason
 from geofix.telemetry.calls import ObservedCall
 from geofix.wire import STATUS_DETAILS, error_to_status
@@ -75,6 +75,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 try:
                     if self._access is not None:
                         entry.caller = self._access.caller(context.invocation_metadata() or ())
+                        CALLER.set(entry.caller)
                     pending = self._not_ready()
                     if pending is not None:
                         raise pending

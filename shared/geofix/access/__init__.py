@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from geofix.access.callers import ANYONE, Caller
+from geofix.access.callers import ANYONE, CALLER, Caller
 from geofix.access.check import Access
 from geofix.access.settings import AccessSettings
 
-__all__ = ["ANYONE", "Access", "AccessSettings", "Caller"]
+__all__ = ["ANYONE", "CALLER", "Access", "AccessSettings", "Caller"]

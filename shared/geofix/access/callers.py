@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 LOCATE, ADMIN = "locate", "admin"
@@ -27,3 +28,6 @@ class Caller:
 
 ANYONE = Caller("anyone", ROLES)
 """Who calls where no tokens are asked for."""
+
+CALLER: ContextVar[Caller] = ContextVar("caller", default=ANYONE)
+"""Who makes the call that is being answered."""

@@ -92,6 +92,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The token is not known, not signed by a known key, over, or meant for others."""
     ERROR_REASON_ROLE_MISSING: _ErrorReason.ValueType  # 62
     """The token is good, but its caller has not the role that the call needs. Metadata: role."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 63
+    """The caller has used its images of this minute; retry after the pause of RetryInfo, where there is one. Metadata: limit."""
+    ERROR_REASON_SWITCHED_OFF: _ErrorReason.ValueType  # 64
+    """The operator has switched answers off for now."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error carries a google.rpc.ErrorInfo with domain `geofix.v1`; its `reason` is the name of one of these values
@@ -168,4 +172,8 @@ ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 61
 """The token is not known, not signed by a known key, over, or meant for others."""
 ERROR_REASON_ROLE_MISSING: ErrorReason.ValueType  # 62
 """The token is good, but its caller has not the role that the call needs. Metadata: role."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 63
+"""The caller has used its images of this minute; retry after the pause of RetryInfo, where there is one. Metadata: limit."""
+ERROR_REASON_SWITCHED_OFF: ErrorReason.ValueType  # 64
+"""The operator has switched answers off for now."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
