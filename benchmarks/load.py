@@ -16,6 +16,7 @@ from pathlib import Path
 import started
 from driver import Arrivals, Call, Report, closed_loop, loopback, open_loop
 from geofix.channel import open_channel
+from geofix.tls import PeerCredentials
 from geofix.v1 import geolocation_service_pb2 as pb
 from geofix.v1 import geolocation_service_pb2_grpc as rpc
 from geofix.v1.types_pb2 import ImageSource
@@ -32,11 +33,12 @@ async def load(
     arrivals: Arrivals,
     deadline_s: float,
     cached: bool,
+    peer: PeerCredentials | None = None,
 ) -> Report:
     """Load the gateway at a loopback address; closed loop of `clients` without a `rate` (calls a second), else open loop."""
     options = pb.LocateOptions(bypass_cache=not cached)
     requests = [pb.LocateRequest(source=ImageSource(image=image), options=options) for image in images]
-    async with open_channel(loopback(address)) as channel:
+    async with open_channel(loopback(address), peer=peer) as channel:
         stub = rpc.GeolocationServiceStub(channel)
 
         async def call(number: int) -> None:
