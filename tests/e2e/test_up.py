@@ -202,7 +202,7 @@ def test_the_supervisor_killed_outright_leaves_nothing(start: Start, data_dir: P
     up.until_ready()
     up.process.kill()
     up.process.wait()
-    wait_until(lambda: up.processes() == [], 5, up.children)
+    wait_until(lambda: up.processes() == [], 30, up.children)
     again = start()
     again.until_ready()
 
