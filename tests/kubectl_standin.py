@@ -44,7 +44,9 @@ def main(words: list[str]) -> int:
         case ["apply", "-f", "-"]:
             content = sys.stdin.read()
             if '"kind":"Service"' in content:
-                EDGE.write_text(content)
+                partial = EDGE.with_suffix(".partial")
+                partial.write_text(content)
+                partial.replace(EDGE)  # whoever looks sees the old one or the new one
         case ["create", "namespace", *_] | ["apply", "-k", _] | ["delete", "namespace", _]:
             pass
         case _:

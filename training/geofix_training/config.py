@@ -83,6 +83,7 @@ class OrbitConfig(_Part):
     head: HeadConfig = HeadConfig()
     embedder: EmbedderConfig = EmbedderConfig()
     held_out: HeldOutConfig = HeldOutConfig()
+    foreign: int = Field(3000, ge=100, description="pictures of nothing that the domain score is fitted with")
     decision: DecisionRule = DecisionRule()
     domain_quantile: float = Field(0.97, gt=0.5, lt=1, description="share of held-out crops that the gate lets pass")
 

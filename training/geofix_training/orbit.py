@@ -40,9 +40,6 @@ from geofix_training.write_bundle import finish, write_gallery
 TUNING_SEED, CALIBRATION_SEED = 7_000, 8_000
 """Added to the config's seed: held-out crops are of places that training has not drawn."""
 
-FOREIGN = 3_000
-"""Pictures of nothing that the domain score is fitted with."""
-
 
 class Orbit:
     """One run: a raster and a config, a work folder for what takes long, an output directory for the bundle.
@@ -76,8 +73,8 @@ class Orbit:
             cells.s2_tokens, head.unit_means().detach().numpy(), head.log_kappa.exp().detach().numpy(), cells.images
         )
         out.mkdir(parents=True, exist_ok=True)
-        nothing = foreign_features(FOREIGN, self.levels_path, config.seed)
-        domain = fit_domain(located.feature[: 10 * FOREIGN], reduction(nothing))
+        nothing = foreign_features(config.foreign, self.levels_path, config.seed)
+        domain = fit_domain(reduction(crops.raw[: 10 * config.foreign]), reduction(nothing))
         self._models(out, levels, reduction, Classifier(head, domain), module, reduction(crops.raw[:64]))
         with torch.no_grad():
             embedding = np.concatenate(

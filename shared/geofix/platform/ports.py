@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 from contextlib import ExitStack
 
 from geofix.platform.errors import PlatformError
@@ -10,8 +11,13 @@ from geofix.platform.errors import PlatformError
 HOST = "127.0.0.1"
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now, all different."""
+def free_ports(count: int, but: Collection[int | None] = ()) -> list[int]:
+    """Ports that nothing listens on now, all different and none of `but`, which are meant for others."""
+    found = _free_ports(count + len(but))
+    return [port for port in found if port not in but][:count]
+
+
+def _free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -62,7 +62,7 @@ def make_plan(
         PlatformError: there is no Valkey for this machine, or no web service installed; GEOFIX_METRICS is wrong.
     """
     given = dict(os.environ if environment is None else environment)
-    classifier, embedder, retrieval, cache, admin = (f"{HOST}:{free}" for free in free_ports(5))
+    classifier, embedder, retrieval, cache, admin = (f"{HOST}:{free}" for free in free_ports(5, but=(port, web_port)))
     redis = given.get("GEOFIX_REDIS_URL", "")
     if given.get("GEOFIX_METRICS_LISTEN"):
         raise PlatformError(
