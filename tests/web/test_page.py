@@ -173,7 +173,11 @@ def test_pointing_at_an_image_marks_its_dot_and_the_other_way_round(visit: Open)
 def test_all_of_it_works_without_a_mouse(visit: Open) -> None:
     page = visit()
     choosers: list[FileChooser] = []
-    page.on("filechooser", choosers.append)  # early: the browser is told a moment later that choosers are wanted
+
+    def opened(chooser: FileChooser) -> None:
+        choosers.append(chooser)
+
+    page.on("filechooser", opened)  # early: the browser is told a moment later that choosers are wanted
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
     page.keyboard.press("Enter")
