@@ -14,7 +14,7 @@ import asyncio
 from pathlib import Path
 
 import started
-from driver import Arrivals, Call, Report, closed_loop, loopback, open_loop
+from driver import OK, Arrivals, Call, Report, closed_loop, loopback, open_loop
 from geofix.channel import open_channel
 from geofix.tls import PeerCredentials
 from geofix.v1 import geolocation_service_pb2 as pb
@@ -48,6 +48,30 @@ async def load(
         if rate is None:
             return await closed_loop(call, clients, seconds)
         return await open_loop(call, rate, seconds, arrivals=arrivals)
+
+
+async def capacity(
+    address: str, images: list[bytes], *, clients: int, seconds: float, peer: PeerCredentials | None = None
+) -> float:
+    """Images a second of a closed loop, none from the cache.
+
+    Raises:
+        SystemExit: not every call was answered.
+    """
+    report = await load(
+        address,
+        images,
+        clients=clients,
+        seconds=seconds,
+        rate=None,
+        arrivals="constant",
+        deadline_s=30,
+        cached=False,
+        peer=peer,
+    )
+    if set(report.codes) != {OK}:
+        raise SystemExit(f"not every call was answered: {dict(report.codes)}")
+    return report.rate
 
 
 async def warm_up(call: Call, calls: int) -> None:

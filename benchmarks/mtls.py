@@ -13,37 +13,17 @@ import contextlib
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import started
-from driver import OK
 from geofix.platform import Platform
 from geofix.tls import PeerCredentials, TlsFiles
-from load import load
-from pairs import median_interval
+from load import capacity
+from pairs import compare, print_cost
 from pictures import jpegs
 
 NAMES = {"CERT": "tls.crt", "KEY": "tls.key", "CA": "ca.crt"}
-
-
-async def rate(
-    platform: Platform, peer: PeerCredentials | None, images: list[bytes], options: argparse.Namespace
-) -> float:
-    """Images a second."""
-    report = await load(
-        platform.address,
-        images,
-        clients=options.clients,
-        seconds=options.seconds,
-        rate=None,
-        arrivals="constant",
-        deadline_s=30,
-        cached=False,
-        peer=peer,
-    )
-    if set(report.codes) != {OK}:
-        raise SystemExit(f"not every call was answered: {dict(report.codes)}")
-    return report.rate
 
 
 def main() -> None:
@@ -65,21 +45,15 @@ def main() -> None:
         secret = stack.enter_context(started.platform(options.bundle, files, folder / "secret"))
         client = folder / "tls/client"
         peer = PeerCredentials(TlsFiles(client / "tls.crt", client / "tls.key", folder / "tls/ca.crt"))
-        sides = ((plain, None), (secret, peer))
-        ratios = []
-        for pair in range(options.pairs):
-            order = sides[::-1] if pair % 2 else sides
-            measured = {id(side): asyncio.run(rate(side, with_, images, options)) for side, with_ in order}
-            ratios.append(measured[id(secret)] / measured[id(plain)])
-            print(
-                f"pair {pair + 1}: mutual TLS {measured[id(secret)]:.2f}, plain {measured[id(plain)]:.2f} images a second",
-                flush=True,
+
+        def measure(platform: Platform, with_: PeerCredentials | None) -> float:
+            return asyncio.run(
+                capacity(platform.address, images, clients=options.clients, seconds=options.seconds, peer=with_)
             )
-    middle, low, high = median_interval(ratios)
-    print(
-        f"\nthroughput ÷ plain: {middle:.3f} ({low:.3f} to {high:.3f}, 95 % interval of the median, {len(ratios)} pairs)"
-    )
-    print(f"cost of mutual TLS: {100 * (1 - middle):+.1f} % ({100 * (1 - high):+.1f} to {100 * (1 - low):+.1f} %)")
+
+        names = ("mutual TLS", "plain")
+        ratios = compare(names, (partial(measure, secret, peer), partial(measure, plain, None)), options.pairs)
+    print_cost("mutual TLS", ratios)
 
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import grpc
 
 import started
-from driver import OK
 from geofix.platform import Platform
-from load import load
-from pairs import median_interval
+from load import capacity
+from pairs import compare, print_cost
 from pictures import jpegs
 
 _EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -69,20 +69,10 @@ async def rate(platform: Platform, images: list[bytes], options: argparse.Namesp
             await asyncio.sleep(5)
 
     scraping = asyncio.create_task(scrape())
-    report = await load(
-        platform.address,
-        images,
-        clients=options.clients,
-        seconds=options.seconds,
-        rate=None,
-        arrivals="constant",
-        deadline_s=30,
-        cached=False,
-    )
-    scraping.cancel()
-    if set(report.codes) != {OK}:
-        raise SystemExit(f"not every call was answered: {dict(report.codes)}")
-    return report.rate
+    try:
+        return await capacity(platform.address, images, clients=options.clients, seconds=options.seconds)
+    finally:
+        scraping.cancel()
 
 
 def main() -> None:
@@ -101,23 +91,14 @@ def main() -> None:
         off = stack.enter_context(started.platform(options.bundle, data_dir=data / "off"))
         signals = {"GEOFIX_METRICS": "on", "GEOFIX_OTEL": "on", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
         on = stack.enter_context(started.platform(options.bundle, signals, data / "on"))
-        ratios = []
-        for pair in range(options.pairs):
-            order = (on, off) if pair % 2 else (off, on)
-            measured = {id(each): asyncio.run(rate(each, images, options)) for each in order}
-            ratios.append(measured[id(on)] / measured[id(off)])
-            print(
-                f"pair {pair + 1}: on {measured[id(on)]:.2f}, off {measured[id(off)]:.2f} images a second", flush=True
-            )
+
+        def measure(platform: Platform) -> float:
+            return asyncio.run(rate(platform, images, options))
+
+        ratios = compare(("on", "off"), (partial(measure, on), partial(measure, off)), options.pairs)
         if not received.requests:
             raise SystemExit("no traces arrived: nothing was measured")
-    middle, low, high = median_interval(ratios)
-    print(
-        f"\nthroughput on ÷ off: {middle:.3f} ({low:.3f} to {high:.3f}, 95 % interval of the median, {len(ratios)} pairs)"
-    )
-    print(
-        f"cost of metrics and traces: {100 * (1 - middle):+.1f} % ({100 * (1 - high):+.1f} to {100 * (1 - low):+.1f} %)"
-    )
+    print_cost("metrics and traces", ratios)
 
 
 if __name__ == "__main__":

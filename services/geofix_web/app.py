@@ -26,7 +26,7 @@ from geofix_web.crops import Crop, Crops, raster_path, warm
 from geofix_web.page import read_assets, read_samples
 from geofix_web.security import SecurityHeaders
 from geofix_web.settings import WebSettings
-from geofix_web.thumbnails import Thumbnails
+from geofix_web.thumbnails import FRESH_S, Thumbnails
 from geofix_web.uploads import Uploads
 
 _POSTED = ("v1/locate", "v1/batch")
@@ -122,7 +122,7 @@ def _add_thumbnails(app: FastAPI, thumbnails: Thumbnails) -> None:
         found = await thumbnails.jpeg(gallery_version, image_id)
         if found is None:
             raise HTTPException(404, "there is no thumbnail of this image")
-        return Response(found, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+        return Response(found, media_type="image/jpeg", headers={"Cache-Control": f"private, max-age={FRESH_S:.0f}"})
 
 
 def _add_page(app: FastAPI, settings: WebSettings) -> None:

@@ -19,12 +19,13 @@ from geofix import watched
 from geofix.access import AccessSettings
 from geofix.access.static import line, new_token
 from geofix.errors import ConfigurationError, Reason
-from geofix.server import Server, Service
+from geofix.server import Server
 from geofix.settings import ServiceSettings
 from geofix.v1 import embedder_service_pb2 as pb
 from geofix.v1 import embedder_service_pb2_grpc as rpc
 from geofix.wire import error_from_rpc
 from running import LISTEN
+from small_service import SmallService
 
 ISSUER, AUDIENCE = "https://id.example.org", "geofix"
 
@@ -33,27 +34,10 @@ class Settings(ServiceSettings, AccessSettings):
     """Those of a service that asks for tokens."""
 
 
-class Guarded(Service, rpc.EmbedderServiceServicer):
-    """A service that is ready at once, and whose callers need the role `locate`."""
+class Guarded(SmallService):
+    """Its callers need the role `locate`."""
 
-    full_name = "geofix.v1.EmbedderService"
-    role = "embedder"
     needed_role = "locate"
-
-    def register(self, server: grpc.aio.Server) -> None:
-        rpc.add_EmbedderServiceServicer_to_server(self, server)
-
-    async def start(self) -> None: ...
-
-    async def check(self) -> None: ...
-
-    async def Embed(self, request: pb.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.EmbedResponse:
-        raise ZeroDivisionError
-
-    async def GetModelInfo(
-        self, request: pb.EmbedderServiceGetModelInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.EmbedderServiceGetModelInfoResponse:
-        return pb.EmbedderServiceGetModelInfoResponse(feature_dim=7)
 
 
 @pytest.fixture(autouse=True)

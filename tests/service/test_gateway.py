@@ -14,7 +14,7 @@ import redis
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from backends import RULE, Backend, locate, request_of, running_backend
+from backends import RULE, Backend, locate, request_of
 from bundle_factory import EMBEDDING_DIM, FEATURE_DIM, grey_image, image_of
 from geofix.decision import Strategy
 from geofix.errors import InvalidInput, Reason
@@ -26,7 +26,7 @@ from geofix.v1.types_pb2 import ImageSource
 from geofix.vectors import pack_vector
 from running import refusal
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("empty_cache")]
 
 MUNICH, SYDNEY, QUITO = image_of(48.1, 11.6), image_of(-33.9, 151.2), image_of(-0.2, -78.5)
 PLACES = [
@@ -47,20 +47,9 @@ METHODS = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def backend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backend]:
-    async with running_backend(tmp_path_factory.mktemp("backend")) as started:
-        yield started
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def channel(backend: Backend) -> AsyncIterator[grpc.aio.Channel]:
     async with backend.gateway(max_batch=6) as opened:
         yield opened
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(backend: Backend) -> None:
-    backend.valkey.empty()
 
 
 def stub(channel: grpc.aio.Channel) -> rpc.GeolocationServiceAsyncStub:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 
-from backends import Backend, request_of, running_backend
+from backends import Backend, request_of
 from bundle_factory import image_of
 from geofix.access.static import line, new_token
 from geofix.errors import GeofixError, Overloaded, PermissionDenied, Reason, Unavailable
@@ -19,20 +17,9 @@ from geofix.v1 import geolocation_service_pb2_grpc as rpc
 from geofix.v1.types_pb2 import ImageSource
 from running import refusal
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("empty_cache")]
 
 MUNICH = image_of(48.1, 11.6)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def backend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backend]:
-    async with running_backend(tmp_path_factory.mktemp("backend")) as started:
-        yield started
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(backend: Backend) -> None:
-    backend.valkey.empty()
 
 
 @pytest.fixture

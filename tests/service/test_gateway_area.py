@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from google.type.latlng_pb2 import LatLng
 
-from backends import Backend, locate, locate_or_error, running_backend
+from backends import Backend, locate, locate_or_error
 from bundle_factory import image_of
 from geofix.area import may_overlap
 from geofix.errors import InvalidInput, NotFound, Reason
@@ -18,7 +18,7 @@ from geofix.search_area import area_from_message
 from geofix.v1 import geolocation_service_pb2 as pb
 from geofix.v1 import types_pb2
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("empty_cache")]
 
 MUNICH = image_of(48.1, 11.6)
 IN_GERMANY = types_pb2.SearchArea(country="DE")
@@ -31,20 +31,9 @@ STRATEGIES = [pb.STRATEGY_POSTERIOR, pb.STRATEGY_SWC, pb.STRATEGY_RETRIEVAL]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def backend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backend]:
-    async with running_backend(tmp_path_factory.mktemp("backend")) as started:
-        yield started
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def channel(backend: Backend) -> AsyncIterator[grpc.aio.Channel]:
     async with backend.gateway() as opened:
         yield opened
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(backend: Backend) -> None:
-    backend.valkey.empty()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

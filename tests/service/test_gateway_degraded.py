@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 import redis
 
-from backends import HOST, Backend, Held, locate, locate_or_error, request_of, running_backend, serving
+from backends import HOST, Backend, Held, locate, locate_or_error, request_of, serving
 from bundle_factory import image_of
 from geofix.errors import Unavailable
 from geofix.geo import haversine_km, xyz_to_latlon
@@ -27,20 +25,9 @@ from geofix_retrieval.service import RetrievalService
 from geofix_retrieval.settings import RetrievalSettings
 from running import running
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("empty_cache")]
 
 MUNICH, SYDNEY = image_of(48.1, 11.6), image_of(-33.9, 151.2)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def backend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backend]:
-    async with running_backend(tmp_path_factory.mktemp("backend")) as started:
-        yield started
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(backend: Backend) -> None:
-    backend.valkey.empty()
 
 
 @pytest.mark.parametrize("name", ["retrieval", "embedder"])

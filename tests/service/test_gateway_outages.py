@@ -14,7 +14,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-import pytest_asyncio
 from grpc_health.v1 import health_pb2
 
 from backends import (
@@ -28,7 +27,6 @@ from backends import (
     locate,
     locate_or_error,
     request_of,
-    running_backend,
     serving,
 )
 from bundle_factory import image_of, make_bundle
@@ -50,22 +48,11 @@ from platforms import clean_environment
 from running import refusal, running, state_of, until_state
 from stores import Valkey, drop, milvus_server, promote_a_copy, valkey
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("empty_cache")]
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 NAME = GatewayService.full_name
 MUNICH, SYDNEY = image_of(48.1, 11.6), image_of(-33.9, 151.2)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def backend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backend]:
-    async with running_backend(tmp_path_factory.mktemp("backend")) as started:
-        yield started
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(backend: Backend) -> None:
-    backend.valkey.empty()
 
 
 @pytest.fixture(scope="module")

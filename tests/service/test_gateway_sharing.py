@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 import redis
 import zstandard
 
-from backends import Backend, held_classifier, locate, request_of, running_backend
+from backends import Backend, held_classifier, locate, request_of
 from bundle_factory import image_of
 from geofix.errors import DeadlineExceeded, Unavailable
 from geofix.v1 import geolocation_service_pb2 as pb
@@ -21,21 +19,10 @@ from geofix.v1 import geolocation_service_pb2_grpc as rpc
 from geofix.v1.types_pb2 import ImageSource
 from running import refusal
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("empty_cache")]
 
 MUNICH, SYDNEY, QUITO = image_of(48.1, 11.6), image_of(-33.9, 151.2), image_of(-0.2, -78.5)
 IDENTICAL = 16
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def backend(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Backend]:
-    async with running_backend(tmp_path_factory.mktemp("backend")) as started:
-        yield started
-
-
-@pytest.fixture(autouse=True)
-def empty_cache(backend: Backend) -> None:
-    backend.valkey.empty()
 
 
 def ask(

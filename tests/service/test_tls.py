@@ -17,34 +17,13 @@ from certificates import Authority, replace
 from geofix import probe, watched
 from geofix.channel import open_channel
 from geofix.errors import ConfigurationError
-from geofix.server import Server, Service
+from geofix.server import Server
 from geofix.settings import ServiceSettings
 from geofix.tls import TlsFiles, peer_credentials
 from geofix.v1 import embedder_service_pb2 as pb
 from geofix.v1 import embedder_service_pb2_grpc as rpc
 from running import LISTEN
-
-
-class Answering(Service, rpc.EmbedderServiceServicer):
-    """An embedder that is ready at once."""
-
-    full_name = "geofix.v1.EmbedderService"
-    role = "embedder"
-
-    def register(self, server: grpc.aio.Server) -> None:
-        rpc.add_EmbedderServiceServicer_to_server(self, server)
-
-    async def start(self) -> None: ...
-
-    async def check(self) -> None: ...
-
-    async def Embed(self, request: pb.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.EmbedResponse:
-        raise NotImplementedError
-
-    async def GetModelInfo(
-        self, request: pb.EmbedderServiceGetModelInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.EmbedderServiceGetModelInfoResponse:
-        return pb.EmbedderServiceGetModelInfoResponse(feature_dim=7)
+from small_service import SmallService
 
 
 @pytest.fixture
@@ -68,7 +47,7 @@ async def serving(files: TlsFiles, **more: Any) -> AsyncIterator[Server]:
         tls_require_client_cert=files.require_client,
         **more,
     )
-    server = Server(settings, Answering())
+    server = Server(settings, SmallService())
     await server.start()
     try:
         yield server
@@ -150,7 +129,7 @@ async def test_a_key_that_cannot_be_used_is_named(
     cert = None if wrong == "without the certificate" else files.cert
     settings = ServiceSettings(listen=LISTEN, bundle=Path(), tls_cert_file=cert, tls_key_file=files.key)
     with pytest.raises(ConfigurationError, match="GEOFIX_TLS_KEY_FILE") as caught:
-        await Server(settings, Answering()).start()
+        await Server(settings, SmallService()).start()
     assert "c2VjcmV0" not in caught.value.message
 
 

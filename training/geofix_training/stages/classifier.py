@@ -10,19 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from geofix.errors import InvalidInput
 from geofix.geo import EARTH_RADIUS_KM, latlon_to_xyz
 from geofix_training.data.images import Images
 from geofix_training.data.parts import Part
-from geofix_training.engine import checkpoint
 from geofix_training.engine.loop import Batch, Progress, Trainer
 from geofix_training.engine.processes import Processes
 from geofix_training.engine.schedule import Draw, Plan
 from geofix_training.experiment import Experiment, TrainConfig
 from geofix_training.heads import MixtureHead, mvmf_log_density
 from geofix_training.networks import TimmBackbone
+from geofix_training.stages.best import fill_best
 from geofix_training.stages.work import Work
-from geofix_training.weights import load_into
 
 VALIDATION_ROWS = 2_000
 """Rows that a validation looks at, at most."""
@@ -156,10 +154,7 @@ def trained_classifier(work: Work, experiment: Experiment) -> ClassifierNetwork:
     Raises:
         InvalidInput: the stage has not been run.
     """
-    path = work.stage("classifier") / "best.pt"
-    if not path.exists():
-        raise InvalidInput(f"{work.folder} holds no classifier: run geofix-train classifier first")
     dim = 0 if experiment.backbone is not None else int(np.load(work.features, mmap_mode="r").shape[1])
     network = ClassifierNetwork(work, dim, initial=False)
-    load_into(network, checkpoint.load(path)["module"], path)
+    fill_best(network, work, "classifier")
     return network.eval()

@@ -9,18 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geofix.errors import InvalidInput
 from geofix.geo import EARTH_RADIUS_KM, FloatArray, latlon_to_xyz
 from geofix_training.data.parts import Part
-from geofix_training.engine import checkpoint
 from geofix_training.engine.loop import Batch, Progress, Trainer
 from geofix_training.engine.processes import Processes
 from geofix_training.engine.schedule import Draw, Plan
 from geofix_training.experiment import RetrievalConfig, TrainConfig
 from geofix_training.heads import RetrievalModule, multi_positive_loss
+from geofix_training.stages.best import fill_best
 from geofix_training.stages.features import extract_features
 from geofix_training.stages.work import Work
-from geofix_training.weights import load_into
 
 NEAREST = 16
 """Places from which a row's partner is drawn."""
@@ -151,9 +149,6 @@ def trained_embedder(work: Work, dim: int) -> RetrievalModule:
     Raises:
         InvalidInput: the stage has not been run.
     """
-    path = work.stage("embedder") / "best.pt"
-    if not path.exists():
-        raise InvalidInput(f"{work.folder} holds no retrieval module: run geofix-train embedder first")
     network = RetrievalNetwork(dim, work.experiment.embedder)
-    load_into(network, checkpoint.load(path)["module"], path)
+    fill_best(network, work, "embedder")
     return network.module.eval()
