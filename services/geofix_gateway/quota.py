@@ -61,10 +61,10 @@ class Quota:
         if self._link is None:
             return
         if images > self._per_minute:
-            raise self._exceeded(f"{images} images at once are more than", None)
+            raise self._exceeded(f"{images} images at once are over", None)
         wait_us = await self._ask(self._link, caller.name, images)
         if wait_us:
-            raise self._exceeded(f"{caller.name} has asked about", wait_us / 1e6)
+            raise self._exceeded(f"{caller.name} has used up", wait_us / 1e6)
 
     async def close(self) -> None:
         """End the connection."""

@@ -40,7 +40,7 @@ class GalleryFile:
     ) -> None:
         self._writer.close()
 
-    def new(self, feature: NDArray[np.float32]) -> NDArray[np.int64]:
+    def new(self, feature: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.int64]:
         """Which rows of features (c, d) have not been there before, rising; they are to be written next."""
         self._ids = [hashlib.sha256(row.tobytes()).hexdigest()[:32] for row in feature]
         first = {name: row for row, name in reversed(list(enumerate(self._ids))) if name not in self._seen}

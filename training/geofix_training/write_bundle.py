@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from geofix import bundle as files
@@ -16,31 +13,19 @@ from geofix.calibration import Calibration
 from geofix.cells import Cells
 from geofix_training.config import OrbitConfig
 from geofix_training.features import PREPROCESSING, Crops
+from geofix_training.gallery_file import GalleryFile
 
 
 def write_gallery(path: Path, crops: Crops, embedding: NDArray[np.float32], cells: Cells, attribution: str) -> None:
     """Write `gallery.parquet`: one row a crop, embeddings (n, e) as float16; of equal crops the first is kept."""
-    ids = np.array([hashlib.sha256(row.tobytes()).hexdigest()[:32] for row in crops.raw])
-    _, first = np.unique(ids, return_index=True)
-    keep = np.sort(first)
-    pictures = [
-        f"crop:lat={crops.lat[i]:.4f}&lon={crops.lon[i]:.4f}&footprint_km={crops.footprint_km[i]:.0f}&rotation_deg=0"
-        for i in keep
-    ]
-    flat = pa.array(embedding[keep].astype(np.float16).ravel(), pa.float16())
-    cell_id = cells.assign(crops.lat[keep], crops.lon[keep])
-    table = pa.table(
-        {
-            "id": ids[keep].tolist(),
-            "lat": np.round(crops.lat[keep], 4),
-            "lon": np.round(crops.lon[keep], 4),
-            "cell_id": pa.array(cell_id, pa.int32()),
-            "embedding": pa.FixedSizeListArray.from_arrays(flat, embedding.shape[1]),
-            "picture": pictures,
-            "attribution": [attribution] * len(keep),
-        }
-    )
-    pq.write_table(table, path, compression="zstd", use_dictionary=["attribution"])
+    with GalleryFile(path, embedding.shape[1], cells) as file:
+        keep = file.new(crops.raw)
+        lat, lon = np.round(crops.lat[keep], 4), np.round(crops.lon[keep], 4)
+        pictures = [
+            f"crop:lat={a:.4f}&lon={o:.4f}&footprint_km={footprint:.0f}&rotation_deg=0"
+            for a, o, footprint in zip(lat, lon, crops.footprint_km[keep], strict=True)
+        ]
+        file.write(keep, embedding[keep], lat, lon, pictures, attribution)
 
 
 def finish(
