@@ -108,6 +108,12 @@ class _RotatingChannel:
             task.cancel()
         await self._channel.close(grace)
 
+    async def __aenter__(self) -> _RotatingChannel:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     def _current(self) -> grpc.aio.Channel:
         credentials = self._peer.get()
         if credentials is not self._credentials:

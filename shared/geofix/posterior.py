@@ -79,13 +79,25 @@ def neighbor_weights(neighbors: Neighbors, cells: CellScores | None, temperature
     return np.exp(log_softmax(logits))
 
 
-def kernel_mode(xyz: FloatArray, weights: FloatArray, scale_km: float, refine_km: float = 0.0) -> FloatArray:
+def between(xyz: FloatArray) -> FloatArray:
+    """Distances of n places, unit vectors (n, 3), from one another in km, shape (n, n)."""
+    return distance_km(xyz[:, None, :], xyz[None, :, :])
+
+
+def kernel_mode(
+    xyz: FloatArray,
+    weights: FloatArray,
+    scale_km: float,
+    refine_km: float = 0.0,
+    distances: FloatArray | None = None,
+) -> FloatArray:
     """The place that maximises Σ w·exp(−d / scale_km) over the candidates, unit vector of shape (3,).
 
     With `refine_km` > 0 it then moves to the weighted mean of its surroundings (one mean-shift step with a Gaussian
-    kernel), so that the answer is not tied to the gallery's spacing.
+    kernel), so that the answer is not tied to the gallery's spacing. `distances`, of `between`, are computed where they are
+    not given.
     """
-    distances = distance_km(xyz[:, None, :], xyz[None, :, :])
+    distances = between(xyz) if distances is None else distances
     best = int(np.argmax(np.exp(-distances / scale_km) @ weights))
     if refine_km <= 0:
         return np.asarray(xyz[best])

@@ -11,7 +11,7 @@ from geofix.aggregate import clusters_of
 from geofix.decision import Decision, DecisionRule, Strategy, decide, plan
 from geofix.geo import FloatArray, distance_km, latlon_to_xyz
 from geofix.local import Heads, LocalEngine
-from geofix.posterior import kernel_mode, neighbor_weights
+from geofix.posterior import between, kernel_mode, neighbor_weights
 
 SCORE_SCALE_KM = 300.0
 """An estimate d km off scores exp(−d / this): the middle of the distances that matter."""
@@ -54,10 +54,13 @@ def tune(
             engine.gallery.search(head.embedding, plan(trial, Strategy.POSTERIOR, head.cells).cells, trial.k)[1]
             for head in heads
         ]
+        distances = [between(n.xyz) for n in found]
         for temperature in (0.01, 0.015, 0.02, 0.03, 0.05):
             weights = [neighbor_weights(n, h.cells, temperature) for n, h in zip(found, heads, strict=True)]
             for scale, refine in itertools.product((100.0, 200.0, 400.0), (0.0, 60.0, 120.0)):
-                places = [kernel_mode(n.xyz, w, scale, refine) for n, w in zip(found, weights, strict=True)]
+                places = [
+                    kernel_mode(n.xyz, w, scale, refine, d) for n, w, d in zip(found, weights, distances, strict=True)
+                ]
                 score = float(np.exp(-distance_km(np.stack(places), truth) / SCORE_SCALE_KM).mean())
                 if score > best_score:
                     values = {"temperature": temperature, "mode_scale_km": scale, "refine_km": refine}
