@@ -59,6 +59,17 @@ class Up:
                 found[_name_of(pid)] = pid
         return found
 
+    def kill(self, name: str) -> None:
+        """Kill a child as soon as it runs; one just started has no name of its own for a moment."""
+        found: list[int] = []
+
+        def seen() -> bool:
+            found.extend(pid for each, pid in self.children().items() if each == name)
+            return bool(found)
+
+        wait_until(seen, 10, self.children)
+        os.kill(found[0], signal.SIGKILL)
+
     def processes(self) -> list[int]:
         """Pids of the supervisor and of all that it started."""
         return [pid for pid in _pids() if self._is_ours(pid)]

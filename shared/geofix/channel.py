@@ -17,7 +17,7 @@ from geofix.tls import PeerCredentials
 
 MOST_ATTEMPTS = 3
 RETRY_TOKENS = 100
-"""Size of a target's token bucket: each UNAVAILABLE takes a token, and there are no retries while it is half empty. So a service
+"""Size of a target's token bucket: each failure takes a token, and there are no retries while it is half empty. So a service
 that is down is asked three times by its first calls and once by the rest, not by all when it can bear it least."""
 TOKENS_BACK = 0.1
 """Tokens that a call that succeeds brings back: in the long run at most one retry in ten calls."""
@@ -36,7 +36,8 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.05s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    # A server that closes answers CANCELLED to a call that it has received and not yet begun.
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],
@@ -46,7 +47,7 @@ _SERVICE_CONFIG = json.dumps(
 
 
 def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
-    """Options of every channel: limits both ways, round robin over the addresses of a name, retries on UNAVAILABLE only."""
+    """Options of every channel: limits both ways, round robin over a name, retries of what no server has begun."""
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),

@@ -136,7 +136,7 @@ def test_the_loader_killed_while_loading_is_started_again(start: Start, tmp_path
     bundle = make_bundle(tmp_path / "large", gallery_rows=40_000)
     up = start(bundle=str(bundle.directory), data_dir=str(tmp_path / "new"))
     up.until("gallery     loading 40,000 images")
-    os.kill(up.children()["gallery"], signal.SIGKILL)
+    up.kill("gallery")
     up.until_ready()
     assert "gallery     died (killed by SIGKILL); started again, 1 of at most 3 times in 60 s" in up.output
     assert_locates(f"127.0.0.1:{up.port}")
@@ -174,8 +174,7 @@ def test_what_dies_too_often_ends_the_platform(start: Start) -> None:
     up = start()
     up.until_ready()
     for deaths in range(1, 5):
-        wait_until(lambda: "embedder" in up.children(), 10)
-        os.kill(up.children()["embedder"], signal.SIGKILL)
+        up.kill("embedder")
         if deaths <= 3:
             up.until(f"started again, {deaths} of at most 3 times")
     assert up.process.wait(60) == 1
@@ -188,8 +187,7 @@ def test_the_death_of_valkey_never_ends_the_platform(start: Start) -> None:
     up = start()
     up.until_ready()
     for _ in range(4):
-        wait_until(lambda: "valkey" in up.children(), 10)
-        os.kill(up.children()["valkey"], signal.SIGKILL)
+        up.kill("valkey")
         wait_until(lambda: "valkey" in up.children() or "not cached" in up.output, 10)
     up.until("answers are not cached")
     assert set(up.children()) == SERVICES - {"valkey"}

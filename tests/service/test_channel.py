@@ -149,7 +149,8 @@ def loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def test_what_is_unavailable_for_a_moment_is_tried_again() -> None:
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+async def test_what_a_server_that_comes_or_goes_refuses_is_tried_again(code: grpc.StatusCode) -> None:
     (port,) = free_ports(1)
     asked = 0
 
@@ -157,7 +158,7 @@ async def test_what_is_unavailable_for_a_moment_is_tried_again() -> None:
         nonlocal asked
         asked += 1
         if asked < MOST_ATTEMPTS:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "in a moment")
+            await context.abort(code, "in a moment")
         return b"here"
 
     async with replica(f"127.0.0.1:{port}", answer), open_channel(f"127.0.0.1:{port}") as channel:

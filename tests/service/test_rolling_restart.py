@@ -81,15 +81,17 @@ async def test_a_rolling_restart_costs_no_request(tmp_path: Path) -> None:
                 answers += 1
                 await asyncio.sleep(0.01)
 
-        async with open_channel(f"ipv4:{','.join(gateways)}") as channel:
-            load = asyncio.gather(*(client(channel, number) for number in range(CLIENTS)))
-            begun = time.monotonic()
-            for address, (make, name) in makers.items():
-                before = answers
-                servers[address] = await replaced(servers[address], make, address, name)
-                assert answers > before
-            over = True
-            await load
+        try:
+            async with open_channel(f"ipv4:{','.join(gateways)}") as channel:
+                load = asyncio.gather(*(client(channel, number) for number in range(CLIENTS)))
+                begun = time.monotonic()
+                for address, (make, name) in makers.items():
+                    before = answers
+                    servers[address] = await replaced(servers[address], make, address, name)
+                    assert answers > before
+                over = True
+                await load
+        finally:
+            for server in servers.values():
+                await server.stop()
         assert not failures, f"{len(failures)} of {answers} in {time.monotonic() - begun:.1f} s: {failures[0]}"
-        for server in servers.values():
-            await server.stop()
