@@ -28,13 +28,14 @@ up: setup ## start the platform and leave it running: the page at http://127.0.0
 test: setup-test ## run every test (installs torch for the training tests)
 	@$(BIN)/python -m pytest tests
 
-check: setup-test ## formatting, lint, types, import arrows, protos, licences
+check: setup-test ## formatting, lint, types, import arrows, protos, licences, alerts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy shared services training tests tools benchmarks
 	@$(BIN)/lint-imports
 	@$(BIN)/python tools/check_protos.py
 	@$(BIN)/python tools/check_licences.py
+	@$(BIN)/python tools/check_operations.py
 
 format: setup-test ## format the code and the protos
 	@$(BIN)/ruff format .

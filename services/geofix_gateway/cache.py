@@ -77,6 +77,11 @@ class AnswerCache:
         """Whether Redis failed and is left alone for a while."""
         return self._breaker.is_open
 
+    def count_from_zero(self) -> None:
+        """Begin the counts of look-ups, so that what never happens is a zero and not missing."""
+        for result in ("hit", "miss", "error"):
+            CACHE_LOOKUPS.add(0, result)
+
     async def get(self, key: str) -> bytes | None:
         """The answer, or None where there is none, it is damaged, or Redis does not answer."""
         with stage("cache") as lookup:

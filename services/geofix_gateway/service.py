@@ -74,6 +74,7 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
         self._downstream = GrpcDownstream(self._settings, self._bundle)
         self._locator = Locator(self._bundle, self._downstream)
         self._answers = Answers(self._locator, self._cache)
+        self._cache.count_from_zero()
         BREAKER_OPEN.follow(lambda: self._cache.is_left_alone, "cache")
 
     async def check(self) -> None:

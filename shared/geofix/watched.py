@@ -51,6 +51,7 @@ class Watched(Generic[T]):
         self._refused: Stamp | None = None
         self._value = make()
         self._next = clock() + LOOK_EVERY_S
+        RELOAD_FAILURES.add(0, setting)  # so that the first failure is an increase
         self.generation = 0
         """How often the value has changed."""
 

@@ -11,6 +11,8 @@ from bundle_factory import grey_image, image_of, make_bundle
 from command import FORMATS, PLACES, Ran, geofix
 from geofix.bundle import Bundle
 from geofix.platform import Platform
+from secure_platform import SecurePlatform
+from secure_platform import secure_platform as running_securely
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +24,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with Platform(bundle.directory, tmp_path_factory.mktemp("data") / "geofix") as platform:
         yield platform.address
+
+
+@pytest.fixture(scope="session")
+def secure_platform(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecurePlatform]:
+    with running_securely(bundle, tmp_path_factory.mktemp("secure")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

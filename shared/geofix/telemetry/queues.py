@@ -25,8 +25,14 @@ class QueueMetrics(BatchObserver):
         self._queue = queue
 
     def follow(self, depth: Callable[[], int]) -> None:
-        """Have the depth of the queue asked whenever metrics are read."""
+        """Have the depth of the queue asked whenever metrics are read, and what is counted begin at zero.
+
+        A series that begins with its first event hides that event from `increase` and `rate`.
+        """
         QUEUE_DEPTH.follow(depth, self._queue)
+        BATCH_FAILURES.add(0, self._queue)
+        for cause in ("refused", "expired", "cancelled"):
+            QUEUE_DROPPED.add(0, self._queue, cause)
 
     def batch(self, record: BatchRecord) -> None:
         """A pass is over."""
