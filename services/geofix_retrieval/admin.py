@@ -12,7 +12,7 @@ from google.type.latlng_pb2 import LatLng
 from geofix.access.callers import ADMIN
 from geofix.errors import InvalidInput, Reason
 from geofix.gallery.admin import DirectAdmin
-from geofix.gallery.messages import image_message, neighbor_message, row_of, version_message
+from geofix.gallery.messages import image_message, neighbor_message, row_of, version_message, version_of
 from geofix.gallery.versions import Summary
 from geofix.limits import check_batch
 from geofix.server import Service
@@ -113,6 +113,7 @@ class GalleryAdminService(Service, rpc.GalleryAdminServiceServicer):
                 after=request.after,
                 limit=request.limit or DEFAULT_PAGE,
                 vectors=not request.without_vectors,
+                thumbnails=request.with_thumbnails,
             )
         )
         return pb.ReadImagesResponse(
@@ -144,6 +145,13 @@ class GalleryAdminService(Service, rpc.GalleryAdminServiceServicer):
         summary = Summary(request.images, request.set_aside, request.cells, request.digest, request.set_aside_digest)
         info = await self._switch(lambda admin: admin.seal(request.version, summary))
         return pb.SealVersionResponse(version=version_message(info))
+
+    async def RestoreVersion(self, request: pb.RestoreVersionRequest, context: _Context) -> pb.RestoreVersionResponse:
+        """See the proto."""
+        if request.version.state != pb.VERSION_STATE_VERIFIED:
+            raise InvalidInput("only a verified version can be restored", metadata={"option": "version"})
+        info = await self._switch(lambda admin: admin.restore(version_of(request.version)))
+        return pb.RestoreVersionResponse(version=version_message(info))
 
     async def PromoteVersion(self, request: pb.PromoteVersionRequest, context: _Context) -> pb.PromoteVersionResponse:
         """See the proto."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import io
 import os
 import sys
@@ -19,6 +20,7 @@ from PIL import Image
 from bundle_factory import EMBEDDING_DIM, make_bundle
 from geofix.bundle import Bundle
 from geofix.errors import GeofixError, InvalidInput, MismatchError, NotFound, Reason
+from geofix.gallery.backup import back_up, restore
 from geofix.gallery.loader import load_bundle_gallery
 from geofix.gallery.remote import RemoteAdmin
 from geofix.gallery.rows import ImageRow
@@ -150,6 +152,14 @@ async def test_a_version_from_empty_to_live_through_services(bundle: Bundle, tab
         assert 1 <= len(near) < IMAGES
         assert titled == [middle.id]
         assert in_cell == [n.id for n in found if n.cell_id == middle.cell_id]
+
+        kept = await asyncio.to_thread(back_up, admin, live, tmp_path / "live.geofix")
+        await asyncio.to_thread(admin.rollback)
+        await asyncio.to_thread(lambda: admin.delete(live.name, force=True))
+        restored = await asyncio.to_thread(restore, admin, bundle, kept.path)
+        assert dataclasses.replace(restored, retired="") == live
+        assert (await asyncio.to_thread(admin.promote, live.name, "")).name == live.name
+        assert await retrieval.GetThumbnails(pb.GetThumbnailsRequest(ids=[*ids, "absent"])) == pictures
 
         error = await refused(lambda: admin.begin_add(live.name, "again"))
         assert isinstance(error, MismatchError)

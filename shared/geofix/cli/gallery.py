@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geofix.cli.gallery_access import AdminOption, BundleOption, ClassifierOption, DataDirOption, EmbedderOption
+from geofix.cli.gallery_backup import backup, restore
+from geofix.cli.gallery_session import bar, session
 
 if TYPE_CHECKING:
     from geofix.bundle import Bundle
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="gallery",
-    help="Versions of the gallery: create one, add images, verify, promote; roll back, list, delete.",
+    help="Versions of the gallery: create one, add images, verify, promote; roll back, list, back up, restore, delete.",
     no_args_is_help=True,
 )
 VersionArgument = Annotated[
@@ -48,12 +48,12 @@ def create(
 
     if from_bundle == bool(label):
         raise typer.BadParameter("name a LABEL, or say --from-bundle")
-    with _session("create", bundle, admin, data_dir) as (loaded, access):
+    with session("create", bundle, admin, data_dir) as (loaded, access):
         if not from_bundle:
             print(access.create(label, expect, thumbnails=thumbnails).name)
             return
-        with _bar("loading") as bar:
-            info = fill_own(access, loaded, bar)
+        with bar("loading") as shown:
+            info = fill_own(access, loaded, shown)
         if promote:
             info = access.promote(info.name, own_calibration(loaded))
         print(info.name)
@@ -94,14 +94,14 @@ def add(
     from geofix.ingest.add import Adder, AddOptions
     from geofix.ingest.sources import Columns, Source
 
-    with _session("add", bundle, admin, data_dir) as (loaded, access):
+    with session("add", bundle, admin, data_dir) as (loaded, access):
         info = version_named(access, loaded, version)
         where = Source(source, images, Columns(file_column, lat_column, lon_column))
         networks = chosen_networks(loaded, classifier, embedder)
         options = AddOptions(near_bits if skip_near else None, patience)
-        with _bar("adding") as bar:
+        with bar("adding") as shown:
             total = where.count() or 0
-            adder = Adder(access, loaded, networks, options, say, lambda r: bar(r.seen, max(total, r.seen)))
+            adder = Adder(access, loaded, networks, options, say, lambda r: shown(r.seen, max(total, r.seen)))
             done = adder.run(info.name, where)
         if report is not None:
             report.write_text(json.dumps(done.record(), ensure_ascii=False, indent=1) + "\n")
@@ -124,7 +124,7 @@ def verify(
     """Read every row and compare it with what was written, and searches with exact ones in numpy."""
     from geofix.cli.gallery_access import version_named
 
-    with _session("verify", bundle, admin, data_dir) as (loaded, access):
+    with session("verify", bundle, admin, data_dir) as (loaded, access):
         info = version_named(access, loaded, version)
         if accept_partial:
             access.finish_add(info.name, "")
@@ -151,7 +151,7 @@ def promote(
     from geofix.gallery.loader import own_calibration
     from geofix.gallery.refit import refit
 
-    with _session("promote", bundle, admin, data_dir) as (loaded, access):
+    with session("promote", bundle, admin, data_dir) as (loaded, access):
         info = version_named(access, loaded, version)
         calibration = info.calibration
         if info.state is State.FILLING:
@@ -159,9 +159,9 @@ def promote(
         if info.name == loaded.gallery_version:
             calibration = own_calibration(loaded)
         elif info.state is State.VERIFIED and not info.joined:
-            with _bar("fitting radii") as bar:
+            with bar("fitting radii") as shown:
                 networks = chosen_networks(loaded, classifier, embedder) if info.set_aside >= LEAST_QUERIES else None
-                fitted = refit(access, info, loaded, networks, bar) if networks is not None else None
+                fitted = refit(access, info, loaded, networks, shown) if networks is not None else None
             calibration = fitted.model_dump_json() if fitted is not None else ""
         info = access.promote(info.name, calibration)
         if not info.calibration:
@@ -174,7 +174,7 @@ def promote(
 @app.command()
 def rollback(bundle: BundleOption = None, admin: AdminOption = "", data_dir: DataDirOption = None) -> None:
     """Make the version that was live before the live one live again."""
-    with _session("rollback", bundle, admin, data_dir) as (_, access):
+    with session("rollback", bundle, admin, data_dir) as (_, access):
         print(f"{access.rollback().name} is live")
 
 
@@ -191,7 +191,7 @@ def list_(
 
     from geofix.cli.output import output_console
 
-    with _session("list", bundle, admin, data_dir) as (loaded, access):
+    with session("list", bundle, admin, data_dir) as (loaded, access):
         infos, live = access.versions()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("version", "state", "images", "set aside", "radii", "created"):
@@ -209,6 +209,10 @@ def list_(
         output_console().print(table)
 
 
+app.command()(backup)
+app.command()(restore)
+
+
 @app.command()
 def delete(
     version: VersionArgument,
@@ -220,41 +224,23 @@ def delete(
     """Delete a version and its thumbnails; never the live one."""
     from geofix.cli.gallery_access import version_named
 
-    with _session("delete", bundle, admin, data_dir) as (loaded, access):
+    with session("delete", bundle, admin, data_dir) as (loaded, access):
         infos, _ = access.versions()
         name = version if any(info.name == version for info in infos) else version_named(access, loaded, version).name
         access.delete(name, force=force)
         print(f"{name} is deleted")
 
 
-@contextlib.contextmanager
-def _session(
-    command: str, bundle: Path | None, admin: str, data_dir: Path | None
-) -> Iterator[tuple[Bundle, GalleryAdmin]]:
-    """The bundle and the gallery; errors of ours are one line and exit code 1 (settings: 2)."""
-    from geofix.cli.gallery_access import chosen_bundle, opened
-    from geofix.cli.output import say
-    from geofix.errors import ConfigurationError, GeofixError
-
-    try:
-        loaded = chosen_bundle(bundle)
-        with opened(loaded, admin, data_dir) as access:
-            yield loaded, access
-    except GeofixError as error:
-        say(f"geofix gallery {command}: {error.message}")
-        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
-
-
 def _verified(access: GalleryAdmin, bundle: Bundle, info: GalleryInfo) -> GalleryInfo:
     from geofix.gallery.verify import verify as verify_version
 
-    with _bar("verifying") as bar:
+    with bar("verifying") as shown:
         read = 0
 
         def progress(rows: int) -> None:
             nonlocal read
             read += rows
-            bar(read, max(info.images, read))
+            shown(read, max(info.images, read))
 
         return verify_version(access, info.name, bundle, progress)
 
@@ -271,50 +257,3 @@ def _show(report: Report) -> None:
         print(f"  {count:,} x {why.value}")
         for each in [skipped for skipped in report.listed if skipped.why is why][:SHOWN]:
             print(f"      {printable(each.name)}" + (f": {each.detail}" if each.detail else ""))
-
-
-@contextlib.contextmanager
-def _bar(what: str) -> Iterator[Steps]:
-    steps = Steps(what)
-    try:
-        yield steps
-    finally:
-        steps.close()
-
-
-class Steps:
-    """Progress on stderr: a bar with rate and time left on a terminal, elsewhere a line every ten seconds."""
-
-    def __init__(self, what: str) -> None:
-        import time
-
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._what, self._clock = what, time.monotonic
-        self._began = self._said = self._clock()
-        console = Console(stderr=True)
-        self._progress: Progress | None = None
-        if console.is_terminal:
-            columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-            self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-            self._progress.start()
-            self._task = self._progress.add_task("", rate="", total=None)
-
-    def __call__(self, done: int, total: int) -> None:
-        """So many of so many are done."""
-        now = self._clock()
-        rate = done / max(now - self._began, 1e-3)
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done, total=total or None, rate=f"{rate:,.0f}/s")
-        elif now - self._said > 10:
-            from geofix.cli.output import say
-
-            left = (total - done) / rate if rate else 0.0
-            say(f"{self._what}: {done:,} of {total:,}, {rate:,.1f} a second, {left:,.0f} s left")
-            self._said = now
-
-    def close(self) -> None:
-        """End the bar."""
-        if self._progress is not None:
-            self._progress.stop()

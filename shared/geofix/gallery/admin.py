@@ -48,6 +48,7 @@ class GalleryAdmin(Protocol):
         after: str = "",
         limit: int = 1000,
         vectors: bool = True,
+        thumbnails: bool = False,
     ) -> list[ReadRow]:
         """A page of rows."""
 
@@ -56,6 +57,9 @@ class GalleryAdmin(Protocol):
 
     def seal(self, version: str, summary: Summary) -> GalleryInfo:
         """Mark a version as verified."""
+
+    def restore(self, wanted: GalleryInfo) -> GalleryInfo:
+        """Make the version that a backup describes, or mark it as it was."""
 
     def promote(self, version: str, calibration: str) -> GalleryInfo:
         """Make a version live."""
@@ -90,10 +94,13 @@ class DirectAdmin(GalleryVersions):
         after: str = "",
         limit: int = 1000,
         vectors: bool = True,
+        thumbnails: bool = False,
     ) -> list[ReadRow]:
         """A page of rows."""
         contents = self.contents(version)
-        return contents.read(set_aside=set_aside, partition=partition, after=after, limit=limit, vectors=vectors)
+        return contents.read(
+            set_aside=set_aside, partition=partition, after=after, limit=limit, vectors=vectors, thumbnails=thumbnails
+        )
 
     def search(self, version: str, queries: Sequence[Query]) -> list[list[Hit]]:
         """The neighbours of each query."""

@@ -92,7 +92,14 @@ class Contents:
                 self._store.searches.upsert(message, WRITE_TIMEOUT_S)
 
     def read(
-        self, *, set_aside: bool = False, partition: int = 0, after: str = "", limit: int = 1000, vectors: bool = True
+        self,
+        *,
+        set_aside: bool = False,
+        partition: int = 0,
+        after: str = "",
+        limit: int = 1000,
+        vectors: bool = True,
+        thumbnails: bool = False,
     ) -> list[ReadRow]:
         """Up to `limit` rows in the order of their ids, from the first one after `after`: of a partition, or those set aside."""
         collection = self.set_aside if set_aside else self.info.name
@@ -103,12 +110,16 @@ class Contents:
         where = f'id > "{_quoted(after)}"'
         most: dict[str, Any] = {"limit": limit}
         if self._store.lite:  # a server gives the smallest ids first; Milvus Lite gives any
-            page = sorted(str(row["id"]) for row in self._query(collection, where, ["id"], **narrow))[:limit]
-            where, most = f"id in {json.dumps(page)}", {}
-            if not page:
+            ids = sorted(str(row["id"]) for row in self._query(collection, where, ["id"], **narrow))[:limit]
+            where, most = f"id in {json.dumps(ids)}", {}
+            if not ids:
                 return []
         found = self._query(collection, where, fields, **narrow, **most)
-        return sorted((_read(record, set_aside, vectors) for record in found), key=lambda read: read.row.id)
+        page = sorted((_read(record, set_aside, vectors) for record in found), key=lambda read: read.row.id)
+        if not thumbnails:
+            return page
+        pictures = self.pictures([read.row.id for read in page])
+        return [ReadRow(replace(read.row, thumbnail=pictures.get(read.row.id)), read.intact) for read in page]
 
     def pictures(self, ids: Sequence[str]) -> dict[str, bytes]:
         """The thumbnails (JPEG) of those of some images that have one."""

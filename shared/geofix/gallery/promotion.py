@@ -26,7 +26,7 @@ def promote(store: Store, bundle: Bundle, contents: Contents, calibration: str) 
     if info.state is State.FILLING:
         raise unfinished(info.name, "it is not verified: `geofix gallery verify` says what is missing")
     if not info.joined:
-        fitted = _checked(bundle, calibration) if info.state is State.VERIFIED else info.calibration
+        fitted = checked_calibration(bundle, calibration) if info.state is State.VERIFIED else info.calibration
         _join(store, contents, fitted)
     elif contents.count() != info.images:
         raise unfinished(info.name, "it has lost images since it was verified: build it again")
@@ -75,7 +75,12 @@ def _join(store: Store, contents: Contents, calibration: str) -> None:
     mark(store, info.name, state=State.VERIFIED)
 
 
-def _checked(bundle: Bundle, calibration: str) -> str:
+def checked_calibration(bundle: Bundle, calibration: str) -> str:
+    """The JSON of a calibration, empty for none.
+
+    Raises:
+        MismatchError: GALLERY_INVALID; it is none, or of another decision rule than the bundle's.
+    """
     if not calibration:
         return ""
     try:

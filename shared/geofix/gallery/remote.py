@@ -12,7 +12,7 @@ from geofix.client.connection import Connection, Tls, Token
 from geofix.gallery.admin import Query
 from geofix.gallery.contents import ReadRow, Stored
 from geofix.gallery.layout import GalleryInfo
-from geofix.gallery.messages import hits_of, image_message, row_of, version_of
+from geofix.gallery.messages import hits_of, image_message, row_of, version_message, version_of
 from geofix.gallery.rows import ImageRow
 from geofix.gallery.search import Hit
 from geofix.gallery.versions import Summary
@@ -90,6 +90,7 @@ class RemoteAdmin:
         after: str = "",
         limit: int = 1000,
         vectors: bool = True,
+        thumbnails: bool = False,
     ) -> list[ReadRow]:
         """A page of rows."""
         request = pb.ReadImagesRequest(
@@ -99,6 +100,7 @@ class RemoteAdmin:
             after=after,
             limit=limit,
             without_vectors=not vectors,
+            with_thumbnails=thumbnails,
         )
         response = self._call(self._stub.ReadImages, request)
         damaged = set(response.damaged)
@@ -127,6 +129,11 @@ class RemoteAdmin:
             set_aside_digest=summary.set_aside_digest,
         )
         return version_of(self._call(self._stub.SealVersion, request).version)
+
+    def restore(self, wanted: GalleryInfo) -> GalleryInfo:
+        """Make the version that a backup describes, or mark it as it was."""
+        request = pb.RestoreVersionRequest(version=version_message(wanted))
+        return version_of(self._call(self._stub.RestoreVersion, request).version)
 
     def promote(self, version: str, calibration: str) -> GalleryInfo:
         """Make a version live."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from geofix.bundle import Bundle
 from geofix.errors import InvalidInput, MismatchError, NotFound, Reason
-from geofix.gallery import promotion
+from geofix.gallery import promotion, restoring
 from geofix.gallery.contents import Contents
 from geofix.gallery.layout import LABEL, GalleryInfo, State, is_version, partition_count
 from geofix.gallery.promotion import unfinished
@@ -220,6 +220,15 @@ class GalleryVersions:
         )
         mark(self.store, name, state=State.VERIFIED)
         return self.get(name)
+
+    def restore(self, wanted: GalleryInfo) -> GalleryInfo:
+        """Make the version that a backup describes, empty and under its name; once its rows were verified, mark it as it was.
+
+        Raises:
+            MismatchError: GALLERY_MISMATCH; it was built with another bundle. GALLERY_INVALID; no version can be like that.
+            InvalidInput: GALLERY_EXISTS; a version of that name holds something else.
+        """
+        return restoring.restore(self.store, self._bundle, wanted)
 
     def promote(self, name: str, calibration: str) -> GalleryInfo:
         """Make a verified version the live one, with the JSON of its calibration (empty: its answers carry no radius).

@@ -546,6 +546,7 @@ class ReadImagesRequest(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     WITHOUT_VECTORS_FIELD_NUMBER: _builtins.int
+    WITH_THUMBNAILS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version's name."""
     set_aside: _builtins.bool
@@ -558,6 +559,8 @@ class ReadImagesRequest(_message.Message):
     """Most images, 1 to 2000; 0 means 1000."""
     without_vectors: _builtins.bool
     """Leave the vectors out."""
+    with_thumbnails: _builtins.bool
+    """With the thumbnails, where they are kept."""
     def __init__(
         self,
         *,
@@ -567,10 +570,11 @@ class ReadImagesRequest(_message.Message):
         after: _builtins.str = ...,
         limit: _builtins.int = ...,
         without_vectors: _builtins.bool = ...,
+        with_thumbnails: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "partition", b"partition", "set_aside", b"set_aside", "version", b"version", "without_vectors", b"without_vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "limit", b"limit", "partition", b"partition", "set_aside", b"set_aside", "version", b"version", "with_thumbnails", b"with_thumbnails", "without_vectors", b"without_vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -723,6 +727,54 @@ class SealVersionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SealVersionResponse: _TypeAlias = SealVersionResponse  # noqa: Y015
+
+@_typing.final
+class RestoreVersionRequest(_message.Message):
+    """Asks for a version as a backup describes it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def version(self) -> Global___GalleryVersion:
+        """As it was when it was backed up; verified."""
+
+    def __init__(
+        self,
+        *,
+        version: Global___GalleryVersion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreVersionRequest: _TypeAlias = RestoreVersionRequest  # noqa: Y015
+
+@_typing.final
+class RestoreVersionResponse(_message.Message):
+    """The version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def version(self) -> Global___GalleryVersion:
+        """As it is now: being filled, or verified where everything is there already."""
+
+    def __init__(
+        self,
+        *,
+        version: Global___GalleryVersion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreVersionResponse: _TypeAlias = RestoreVersionResponse  # noqa: Y015
 
 @_typing.final
 class PromoteVersionRequest(_message.Message):

@@ -80,6 +80,11 @@ class GalleryAdminServiceStub:
                 request_serializer=geofix_dot_v1_dot_gallery__admin__service__pb2.SealVersionRequest.SerializeToString,
                 response_deserializer=geofix_dot_v1_dot_gallery__admin__service__pb2.SealVersionResponse.FromString,
                 _registered_method=True)
+        self.RestoreVersion = channel.unary_unary(
+                '/geofix.v1.GalleryAdminService/RestoreVersion',
+                request_serializer=geofix_dot_v1_dot_gallery__admin__service__pb2.RestoreVersionRequest.SerializeToString,
+                response_deserializer=geofix_dot_v1_dot_gallery__admin__service__pb2.RestoreVersionResponse.FromString,
+                _registered_method=True)
         self.PromoteVersion = channel.unary_unary(
                 '/geofix.v1.GalleryAdminService/PromoteVersion',
                 request_serializer=geofix_dot_v1_dot_gallery__admin__service__pb2.PromoteVersionRequest.SerializeToString,
@@ -164,6 +169,15 @@ class GalleryAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RestoreVersion(self, request, context):
+        """Makes the version that a backup describes, empty and under its name, to be filled by InsertImages and FinishAdd; called again once
+        it was verified, marks it as it was. FAILED_PRECONDITION for another bundle's, INVALID_ARGUMENT where one of that name holds
+        something else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PromoteVersion(self, request, context):
         """Makes a verified version the live one, after the images set aside have joined the others.
         """
@@ -232,6 +246,11 @@ def add_GalleryAdminServiceServicer_to_server(servicer, server):
                     servicer.SealVersion,
                     request_deserializer=geofix_dot_v1_dot_gallery__admin__service__pb2.SealVersionRequest.FromString,
                     response_serializer=geofix_dot_v1_dot_gallery__admin__service__pb2.SealVersionResponse.SerializeToString,
+            ),
+            'RestoreVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreVersion,
+                    request_deserializer=geofix_dot_v1_dot_gallery__admin__service__pb2.RestoreVersionRequest.FromString,
+                    response_serializer=geofix_dot_v1_dot_gallery__admin__service__pb2.RestoreVersionResponse.SerializeToString,
             ),
             'PromoteVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.PromoteVersion,
@@ -493,6 +512,33 @@ class GalleryAdminService:
             '/geofix.v1.GalleryAdminService/SealVersion',
             geofix_dot_v1_dot_gallery__admin__service__pb2.SealVersionRequest.SerializeToString,
             geofix_dot_v1_dot_gallery__admin__service__pb2.SealVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/geofix.v1.GalleryAdminService/RestoreVersion',
+            geofix_dot_v1_dot_gallery__admin__service__pb2.RestoreVersionRequest.SerializeToString,
+            geofix_dot_v1_dot_gallery__admin__service__pb2.RestoreVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,11 @@ class GalleryAdminServiceStub:
     """The nearest images of a version that need not be verified yet: for checking it, and for fitting its radii."""
     SealVersion: _grpc.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.SealVersionRequest, _gallery_admin_service_pb2.SealVersionResponse]
     """Marks a version as verified. FAILED_PRECONDITION where it holds other counts than those verified, or an `add` did not finish."""
+    RestoreVersion: _grpc.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.RestoreVersionRequest, _gallery_admin_service_pb2.RestoreVersionResponse]
+    """Makes the version that a backup describes, empty and under its name, to be filled by InsertImages and FinishAdd; called again once
+    it was verified, marks it as it was. FAILED_PRECONDITION for another bundle's, INVALID_ARGUMENT where one of that name holds
+    something else.
+    """
     PromoteVersion: _grpc.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.PromoteVersionRequest, _gallery_admin_service_pb2.PromoteVersionResponse]
     """Makes a verified version the live one, after the images set aside have joined the others."""
     RollbackVersion: _grpc.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.RollbackVersionRequest, _gallery_admin_service_pb2.RollbackVersionResponse]
@@ -81,6 +86,11 @@ class GalleryAdminServiceAsyncStub(GalleryAdminServiceStub):
     """The nearest images of a version that need not be verified yet: for checking it, and for fitting its radii."""
     SealVersion: _aio.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.SealVersionRequest, _gallery_admin_service_pb2.SealVersionResponse]  # type: ignore[assignment]
     """Marks a version as verified. FAILED_PRECONDITION where it holds other counts than those verified, or an `add` did not finish."""
+    RestoreVersion: _aio.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.RestoreVersionRequest, _gallery_admin_service_pb2.RestoreVersionResponse]  # type: ignore[assignment]
+    """Makes the version that a backup describes, empty and under its name, to be filled by InsertImages and FinishAdd; called again once
+    it was verified, marks it as it was. FAILED_PRECONDITION for another bundle's, INVALID_ARGUMENT where one of that name holds
+    something else.
+    """
     PromoteVersion: _aio.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.PromoteVersionRequest, _gallery_admin_service_pb2.PromoteVersionResponse]  # type: ignore[assignment]
     """Makes a verified version the live one, after the images set aside have joined the others."""
     RollbackVersion: _aio.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.RollbackVersionRequest, _gallery_admin_service_pb2.RollbackVersionResponse]  # type: ignore[assignment]
@@ -162,6 +172,17 @@ class GalleryAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_admin_service_pb2.SealVersionResponse, _abc.Awaitable[_gallery_admin_service_pb2.SealVersionResponse]]:
         """Marks a version as verified. FAILED_PRECONDITION where it holds other counts than those verified, or an `add` did not finish."""
+
+    @_abc_1.abstractmethod
+    def RestoreVersion(
+        self,
+        request: _gallery_admin_service_pb2.RestoreVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gallery_admin_service_pb2.RestoreVersionResponse, _abc.Awaitable[_gallery_admin_service_pb2.RestoreVersionResponse]]:
+        """Makes the version that a backup describes, empty and under its name, to be filled by InsertImages and FinishAdd; called again once
+        it was verified, marks it as it was. FAILED_PRECONDITION for another bundle's, INVALID_ARGUMENT where one of that name holds
+        something else.
+        """
 
     @_abc_1.abstractmethod
     def PromoteVersion(
