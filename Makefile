@@ -42,6 +42,10 @@ format: setup-test ## format the code and the protos
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/buf format -w proto
 
+.PHONY: release-contract
+release-contract: setup-test ## keep the contract as it is now as that of the last release, which later ones must not break
+	@$(BIN)/python tools/check_protos.py --release
+
 protos: setup-test ## generate shared/geofix/v1 and docs/api.md from proto/
 	@$(BIN)/python tools/make_protos.py shared
 	@$(BIN)/python tools/make_reference.py
@@ -52,6 +56,10 @@ bench-batch: setup ## a batch as one call of the classifier, or as a call an ima
 
 bench-cache: setup ## what a cached answer costs, against the same server answering a constant (2 minutes)
 	@$(BIN)/python benchmarks/cache.py
+
+.PHONY: release-check
+release-check: ## build wheel and source archive; install, import and test the wheel in empty environments (some minutes)
+	@$(PYTHON) tools/release_check.py
 
 .PHONY: bench-retrieval bench-build gallery-kills gallery-photos
 bench-retrieval: setup ## searches in a gallery: Lite, a server, numpy, faiss, LanceDB, usearch (some 12 minutes; RETRIEVAL=--small)

@@ -1,4 +1,11 @@
-"""Checks the contract: buf's lint and format, no breaking change since main's last tag, and stubs that are current."""
+"""Checks the contract: buf's lint and format, no breaking change since the last release, and stubs that are current.
+
+    python tools/check_protos.py              # what `make check` runs
+    python tools/check_protos.py --release    # proto/released.binpb becomes the contract of now: once a release
+
+The last release is the committed image proto/released.binpb, so that a shallow clone or a source archive is checked as well, and
+the last tag where there is one.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +18,8 @@ from pathlib import Path
 from make_protos import ROOT, generate
 
 BUF = str(Path(sys.executable).parent / "buf")
+RELEASED = ROOT / "proto/released.binpb"
+"""The contract of the last release, as buf builds it."""
 
 
 def run(*command: str) -> None:
@@ -18,6 +27,19 @@ def run(*command: str) -> None:
     result = subprocess.run([BUF, *command], cwd=ROOT / "proto", check=False)
     if result.returncode:
         sys.exit(f"buf {' '.join(command)} found the above")
+
+
+def breaking(protos: Path, against: str) -> str:
+    """What of a contract, in a directory of protos, breaks users of an older one: buf's words, a line each, or nothing."""
+    command = [BUF, "breaking", "--against", against]
+    result = subprocess.run(command, cwd=protos, capture_output=True, text=True, check=False)
+    return "" if result.returncode == 0 else result.stdout + result.stderr
+
+
+def check_breaking(against: str) -> None:
+    """End with what breaks users of an older contract."""
+    if found := breaking(ROOT / "proto", against):
+        sys.exit(f"{found}buf breaking --against {against} found the above")
 
 
 def stale_stubs() -> list[str]:
@@ -43,11 +65,15 @@ def last_tag() -> str | None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--release"]:
+        run("build", "--output", RELEASED.name)
+        sys.exit(0)
     run("lint")
     run("format", "--diff", "--exit-code")
+    check_breaking(RELEASED.name)
     tag = last_tag()
     if tag is not None:
-        run("breaking", "--against", f"../.git#tag={tag},subdir=proto")
+        check_breaking(f"../.git#tag={tag},subdir=proto")
     stale = stale_stubs()
     if stale:
         sys.exit(f"run `make protos`: {', '.join(stale)} differ from what the protos generate")

@@ -13,6 +13,7 @@ from geofix.cli.doctor import doctor
 from geofix.cli.evaluate import evaluate
 from geofix.cli.gallery import app as gallery
 from geofix.cli.locate import locate
+from geofix.cli.plan import plan
 from geofix.cli.token import token
 from geofix.cli.up import up
 
@@ -55,6 +56,7 @@ for point in entry_points(
 app.add_typer(bundle.app, name="bundle")
 app.command(epilog=_examples("geofix doctor", "geofix doctor --server gateway.example.org:443 --tls --json"))(doctor)
 app.command(epilog=_examples("geofix bench samples", "geofix bench --concurrency 16 --seconds 30 samples"))(bench)
+app.command(epilog=_examples("geofix plan --qps 50 --gallery 1000000 --p99 1"))(plan)
 app.command(epilog=_examples("geofix token museum", "geofix token curator --role locate --role admin"))(token)
 app.add_typer(gallery)
 
