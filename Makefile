@@ -28,7 +28,7 @@ up: setup ## start the platform and leave it running: the page at http://127.0.0
 test: setup-test ## run every test (installs torch for the training tests)
 	@$(BIN)/python -m pytest tests
 
-check: setup-test ## formatting, lint, types, import arrows, protos, licences, alerts
+check: setup-test ## formatting, lint, types, import arrows, protos, licences, alerts, secrets
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy shared services training tests tools benchmarks
@@ -36,6 +36,7 @@ check: setup-test ## formatting, lint, types, import arrows, protos, licences, a
 	@$(BIN)/python tools/check_protos.py
 	@$(BIN)/python tools/check_licences.py
 	@$(BIN)/python tools/check_operations.py
+	@$(BIN)/python tools/check_secrets.py
 
 format: setup-test ## format the code and the protos
 	@$(BIN)/ruff format .
@@ -60,6 +61,11 @@ bench-cache: setup ## what a cached answer costs, against the same server answer
 .PHONY: release-check
 release-check: ## build wheel and source archive; install, import and test the wheel in empty environments (some minutes)
 	@$(PYTHON) tools/release_check.py
+
+.PHONY: audit
+audit: ## known vulnerabilities of what images install (pip-audit; it asks pypi.org, and says so where it cannot)
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit==2.10.1; }
+	@$(PYTHON) tools/audit.py build/audit/bin/pip-audit requirements/lock.txt
 
 .PHONY: bench-retrieval bench-build gallery-kills gallery-photos
 bench-retrieval: setup ## searches in a gallery: Lite, a server, numpy, faiss, LanceDB, usearch (some 12 minutes; RETRIEVAL=--small)

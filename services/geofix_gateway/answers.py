@@ -17,6 +17,7 @@ from geofix_gateway.cache import AnswerCache, cache_key
 from geofix_gateway.flights import Flights
 from geofix_gateway.locate import Deadline, Locator, Options, Source
 from geofix_gateway.responses import write_answer
+from geofix_gateway.screen import Screen
 
 LARGE_BYTES = 1024 * 1024
 """An image from here on is hashed in a thread: the event loop would stand still for milliseconds."""
@@ -35,9 +36,10 @@ class Question:
 class Answers:
     """Answers over one bundle."""
 
-    def __init__(self, locator: Locator, cache: AnswerCache) -> None:
+    def __init__(self, locator: Locator, cache: AnswerCache, screen: Screen | None) -> None:
         self._locator = locator
         self._cache = cache
+        self._screen = screen
         self._flights: Flights[bytes] = Flights()
 
     async def question(self, source: Source, options: Options, gallery_version: str) -> Question:
@@ -59,17 +61,22 @@ class Answers:
         """The serialised LocateResponse to a question that arrived at `started`, by `time.perf_counter`.
 
         Raises:
+            PermissionDenied: AREA_DENIED; the operator gives no answer about that place.
             GeofixError: as `Locator.locate`.
         """
         if question.options.bypass_cache:
-            return (await self._compute(question, left)).SerializeToString() + _suffix(started)
+            fresh = (await self._compute(question, left)).SerializeToString()
+            return await self._shown(fresh) + _suffix(started)
         asked = time.perf_counter()
         data = None if question.key in self._flights else await self._cache.get(question.key)
         cache_ms = (time.perf_counter() - asked) * 1000
         if data is not None:
-            return data + _suffix(started, cache_ms, cached=True)
+            return await self._shown(data) + _suffix(started, cache_ms, cached=True)
         data = await self._flights.run(question.key, left, partial(self._compute_and_keep, question))
-        return data + _suffix(started, cache_ms)
+        return await self._shown(data) + _suffix(started, cache_ms)
+
+    async def _shown(self, data: bytes) -> bytes:
+        return data if self._screen is None else await asyncio.to_thread(self._screen.show, data)
 
     async def _compute_and_keep(self, question: Question, left: Deadline) -> bytes:
         response = await self._compute(question, left)

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import random
 import time
+from pathlib import Path
 
 import zstandard
 from redis.exceptions import RedisError
@@ -63,11 +64,11 @@ class AnswerCache:
     """Serialised answers by key, with a time to live.
 
     Raises:
-        ConfigurationError: the URL is not one of Redis.
+        ConfigurationError: the URL is not one of Redis, or the file of the password cannot be read.
     """
 
-    def __init__(self, url: str, ttl_s: int, timeout_s: float) -> None:
-        self._link = RedisLink(url, timeout_s)
+    def __init__(self, url: str, ttl_s: int, timeout_s: float, password_file: Path | None = None) -> None:
+        self._link = RedisLink(url, timeout_s, password_file)
         self._ttl_s = ttl_s
         self._packing = Packing()
         self._breaker = Breaker(FAILURES, PAUSE_S, MOST_PAUSE_S)

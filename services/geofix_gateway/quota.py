@@ -8,6 +8,7 @@ there is room again.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from redis.exceptions import RedisError
 
@@ -40,13 +41,16 @@ class Quota:
         timeout_s: that Redis has to answer.
         per_minute: images; 0: there is no quota.
         fail_open: whether calls are let through while Redis cannot be asked, or refused.
+        password_file: a file with Redis' password.
 
     Raises:
-        ConfigurationError: the URL is not one of Redis.
+        ConfigurationError: the URL is not one of Redis, or the file of the password cannot be read.
     """
 
-    def __init__(self, url: str, timeout_s: float, per_minute: int, *, fail_open: bool) -> None:
-        self._link = RedisLink(url, timeout_s) if per_minute else None
+    def __init__(
+        self, url: str, timeout_s: float, per_minute: int, *, fail_open: bool, password_file: Path | None = None
+    ) -> None:
+        self._link = RedisLink(url, timeout_s, password_file) if per_minute else None
         self._per_minute = per_minute
         self._fail_open = fail_open
         self._breaker = Breaker(FAILURES, PAUSE_S, MOST_PAUSE_S)

@@ -10,15 +10,19 @@ import asyncio
 import contextlib
 import math
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis
 from redis.asyncio.connection import AbstractConnection
+from redis.credentials import CredentialProvider
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from geofix.errors import ConfigurationError
+from geofix.watched import Watched, read_secret
 
+PASSWORD = "GEOFIX_REDIS_PASSWORD_FILE"  # noqa: S105  # the name of a setting
 TURNS = 4
 """Turns of the event loop that a call gets beyond its time-out: a reply that has come takes three to be handed out, and on a busy
 loop they may take longer than the time-out itself, which is for Redis and not for us."""
@@ -29,16 +33,26 @@ CONNECT_S = 1.0
 class RedisLink:
     """Sends commands to one Redis, and connects when it must.
 
+    Args:
+        url: of Redis.
+        timeout_s: that it has to answer.
+        password_file: a file with its password, asked at each connection; None where the URL says all.
+
     Raises:
-        ConfigurationError: the URL is not one of Redis.
+        ConfigurationError: the URL is not one of Redis, the file cannot be read, or both hold a password.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, password_file: Path | None = None) -> None:
         try:
             # Version 2 of the protocol knows no messages but replies.
             self._pool = redis.ConnectionPool.from_url(url, protocol=2, socket_timeout=None)
         except (ValueError, RedisError) as error:
             raise ConfigurationError(f"GEOFIX_REDIS_URL is not a Redis URL: {error}") from error
+        if password_file is not None:
+            kwargs = self._pool.connection_kwargs
+            if kwargs.get("password"):
+                raise ConfigurationError(f"GEOFIX_REDIS_URL holds a password, and {PASSWORD} another: keep one of them")
+            kwargs["credential_provider"] = _PasswordOfFile(password_file, kwargs.pop("username", None))
         self._timeout_s = timeout_s
         self._session: _Session | None = None
         self._connecting: asyncio.Task[_Session] | None = None
@@ -90,6 +104,18 @@ class RedisLink:
             raise
         self._session = _Session(connection)
         return self._session
+
+
+class _PasswordOfFile(CredentialProvider):
+    """The user's name, where the URL has one, and the password that the file holds now."""
+
+    def __init__(self, path: Path, username: str | None) -> None:
+        self._username = username
+        self._password = Watched(PASSWORD, [path], lambda: read_secret(path, PASSWORD))
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        password = self._password.get()
+        return (password,) if self._username is None else (self._username, password)
 
 
 class _Session:

@@ -34,6 +34,7 @@ from geofix_gateway.handlers import add_handlers
 from geofix_gateway.locate import Deadline, Locator
 from geofix_gateway.quota import Quota
 from geofix_gateway.responses import read_options, read_source
+from geofix_gateway.screen import Screen
 from geofix_gateway.settings import GatewaySettings
 
 CHECK_TIMEOUT_S = 1.0
@@ -49,13 +50,18 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._cache = AnswerCache(settings.redis_url, settings.cache_ttl_s, settings.cache_timeout_s)
+        self._cache = AnswerCache(
+            settings.redis_url, settings.cache_ttl_s, settings.cache_timeout_s, settings.redis_password_file
+        )
         self._quota = Quota(
             settings.redis_url,
             settings.cache_timeout_s,
             settings.quota_per_minute,
             fail_open=settings.quota_fail_open,
+            password_file=settings.redis_password_file,
         )
+        denied = settings.denied_areas_file
+        self._screen = Screen(denied) if denied is not None else None
         self._gallery_version = ""
         self._gallery_seen = float("-inf")
         self._gallery_lock = asyncio.Lock()
@@ -73,7 +79,7 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
         self._bundle = await asyncio.to_thread(self._load)
         self._downstream = GrpcDownstream(self._settings, self._bundle)
         self._locator = Locator(self._bundle, self._downstream)
-        self._answers = Answers(self._locator, self._cache)
+        self._answers = Answers(self._locator, self._cache, self._screen)
         self._cache.count_from_zero()
         BREAKER_OPEN.follow(lambda: self._cache.is_left_alone, "cache")
 

@@ -20,6 +20,13 @@ class GatewaySettings(ServiceSettings, AccessSettings):
         pattern=r"^(redis|rediss|unix)://",
         description="Redis or Valkey for cached answers. Where it does not answer, answers are computed",
     )
+    redis_password_file: Path | None = Field(
+        None,
+        description=(
+            "file with the password of Redis, in place of one in the URL; read again when it changes, and used from the "
+            "next connection on"
+        ),
+    )
     cache_ttl_s: int = Field(
         3600,
         ge=1,
@@ -47,6 +54,13 @@ class GatewaySettings(ServiceSettings, AccessSettings):
     off_file: Path | None = Field(
         None,
         description="while this file exists, nothing is located, nor answered from the cache: the operator's switch",
+    )
+    denied_areas_file: Path | None = Field(
+        None,
+        description=(
+            "file of areas about which nothing is answered, a line each: `lat,lon,km`, `south,west,north,east` or a "
+            "country's code; read again when it changes"
+        ),
     )
     batch_concurrency: int = Field(8, ge=1, description="images of one BatchLocate that are worked on at the same time")
     deadline_margin_s: float = Field(

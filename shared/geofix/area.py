@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -178,20 +179,26 @@ def distance_to_arcs_km(xyz: FloatArray, starts: FloatArray, ends: FloatArray) -
     return out
 
 
+def s2_places(tokens: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """Centres of S2 cells, unit vectors of shape (n, 3), and how far each reaches from its centre at most, km, shape (n,)."""
+    import s2cell  # the client makes areas too, and has no need of it
+
+    ids = [s2cell.token_to_cell_id(token) for token in tokens]
+    degrees = np.array([s2cell.cell_id_to_lat_lon(each) for each in ids], float).reshape(-1, 2)
+    level = np.array([s2cell.cell_id_to_level(each) for each in ids], float)
+    return latlon_to_xyz(*degrees.T), _S2_RADIUS * 2.0**-level * EARTH_RADIUS_KM
+
+
 def may_overlap(cells: Cells, area: Area) -> Mask:
     """Which cells, shape (len(cells),), may hold a place of the area.
 
     A cell's places are those of its S2 cells and, where the partition dropped an S2 cell, places around its component's mean, of
     which those within 3 spreads are considered. Otherwise a cell that is left out has no place in the area.
     """
-    import s2cell  # the client makes areas too, and has no need of it
-
-    ids = [(cell, s2cell.token_to_cell_id(token)) for cell, tokens in enumerate(cells.s2_tokens) for token in tokens]
-    owner = np.array([cell for cell, _ in ids], np.int64)
-    centre = [s2cell.cell_id_to_lat_lon(s2_id) for _, s2_id in ids]
-    level = np.array([s2cell.cell_id_to_level(s2_id) for _, s2_id in ids], float)
-    xyz = np.concatenate([latlon_to_xyz(*np.array(centre).reshape(-1, 2).T), cells.xyz])
-    reach = np.concatenate([_S2_RADIUS * 2.0**-level, REACH / np.sqrt(cells.kappa)]) * EARTH_RADIUS_KM
+    owner = np.array([cell for cell, tokens in enumerate(cells.s2_tokens) for _ in tokens], np.int64)
+    centre, reach_km = s2_places([token for tokens in cells.s2_tokens for token in tokens])
+    xyz = np.concatenate([centre, cells.xyz])
+    reach = np.concatenate([reach_km, REACH / np.sqrt(cells.kappa) * EARTH_RADIUS_KM])
     overlaps = np.zeros(len(cells), bool)
     overlaps[np.concatenate([owner, np.arange(len(cells))])[area.distance_km(xyz) <= reach]] = True
     return overlaps

@@ -70,6 +70,7 @@ class Reason(StrEnum):
     ROLE_MISSING = auto()
     QUOTA_EXCEEDED = auto()
     SWITCHED_OFF = auto()
+    AREA_DENIED = auto()
 
 
 class GeofixError(Exception):

@@ -123,7 +123,8 @@ async def test_a_key_that_cannot_be_used_is_named(
         case "absent":
             files.key.unlink()
         case "garbage":
-            files.key.write_text("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
+            broken = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"  # pragma: allowlist secret
+            files.key.write_text(broken)
         case "of another certificate":
             files.key.write_bytes((authority.files(tmp_path / "other").key or files.key).read_bytes())
     cert = None if wrong == "without the certificate" else files.cert

@@ -96,6 +96,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The caller has used its images of this minute; retry after the pause of RetryInfo, where there is one. Metadata: limit."""
     ERROR_REASON_SWITCHED_OFF: _ErrorReason.ValueType  # 64
     """The operator has switched answers off for now."""
+    ERROR_REASON_AREA_DENIED: _ErrorReason.ValueType  # 65
+    """The image seems to be from an area about which the operator gives no answer."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Every error carries a google.rpc.ErrorInfo with domain `geofix.v1`; its `reason` is the name of one of these values
@@ -176,4 +178,6 @@ ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 63
 """The caller has used its images of this minute; retry after the pause of RetryInfo, where there is one. Metadata: limit."""
 ERROR_REASON_SWITCHED_OFF: ErrorReason.ValueType  # 64
 """The operator has switched answers off for now."""
+ERROR_REASON_AREA_DENIED: ErrorReason.ValueType  # 65
+"""The image seems to be from an area about which the operator gives no answer."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
