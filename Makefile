@@ -159,7 +159,7 @@ $(VENV)/.serving: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.testing: pyproject.toml constraints.txt tools/constraints-no-deps.txt $(VENV)/.serving
 	@echo "installing what the tests need, torch among it (some minutes) ..."
 	@$(PIP) $(TORCH_INDEX) $(TORCH)
-	@$(PIP) --editable '.[up,cpu,train,swc,dev]'
+	@$(PIP) --editable '.[up,cpu,train,swc,ray,dev]'
 	@# timm asks for a torchvision that matches a torch build; the plain wheel is enough for it (docs/training.md)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tools/constraints-no-deps.txt
 	@touch $@

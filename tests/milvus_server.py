@@ -21,6 +21,7 @@ from pymilvus import MilvusClient, MilvusException
 
 from geofix.platform.child import Child, Spec
 from geofix.platform.ports import HOST, free_ports
+from geofix.tls import TlsFiles
 
 VERSION = "2.3.5"
 HOME = Path(__file__).resolve().parents[1] / f".cache/milvus-{VERSION}"
@@ -67,12 +68,25 @@ class MilvusServer:
         directory: for its data and its log.
         settings: of milvus.yaml by their paths, such as {"common.security.authorizationEnabled": "true"}; only such as are in it.
         token: what it asks for then.
+        tls: its certificate and key; it then takes TLS alone.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None, token: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        token: str = "",
+        tls: TlsFiles | None = None,
+    ) -> None:
         self._token = token
+        self._tls = {"secure": True, "server_pem_path": str(tls.ca)} if tls is not None else {}
         self._directory = directory
         self._settings = dict(settings or {})
+        if tls is not None:
+            files = {"serverPemPath": tls.cert, "serverKeyPath": tls.key, "caPemPath": tls.ca}
+            self._settings |= {"common.security.tlsMode": "1"} | {
+                f"tls.{key}": str(path) for key, path in files.items()
+            }
         ports = free_ports(len(_PORTS) + 2)
         self._ports = dict(zip(_PORTS, ports, strict=False))
         self._peer_port, self._metrics_port = ports[-2:]
@@ -104,7 +118,8 @@ class MilvusServer:
 
     def _answers(self) -> bool:
         try:
-            with contextlib.closing(MilvusClient(self.uri, token=self._token, timeout=2, dedicated=True)) as client:
+            client = MilvusClient(self.uri, token=self._token, timeout=2, dedicated=True, **self._tls)
+            with contextlib.closing(client):
                 client.list_collections(timeout=2)
         except MilvusException:
             return False
@@ -141,9 +156,11 @@ class MilvusServer:
 
 
 @contextlib.contextmanager
-def real_milvus(directory: Path, settings: Mapping[str, str] | None = None, token: str = "") -> Iterator[MilvusServer]:
+def real_milvus(
+    directory: Path, settings: Mapping[str, str] | None = None, token: str = "", tls: TlsFiles | None = None
+) -> Iterator[MilvusServer]:
     """A server that runs."""
-    server = MilvusServer(directory, settings, token)
+    server = MilvusServer(directory, settings, token, tls)
     try:
         server.start()
         yield server

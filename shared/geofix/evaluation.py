@@ -140,6 +140,17 @@ def summarise(outcomes: Sequence[Outcome]) -> Metrics:
     )
 
 
+def by_continent(outcomes: Sequence[Outcome]) -> dict[str, Metrics]:
+    """The metrics of the outcomes whose truth is on each continent, those with most first."""
+    from geofix.continents import continents_of
+
+    names = continents_of(*np.array([o.truth for o in outcomes]).T)
+    parts = {
+        str(name): [o for o, here in zip(outcomes, names == name, strict=True) if here] for name in np.unique(names)
+    }
+    return {name: summarise(part) for name, part in sorted(parts.items(), key=lambda item: -len(item[1]))}
+
+
 @dataclass(frozen=True)
 class Intervals:
     """95 % intervals of shares (percent) and of the median error (km)."""

@@ -1,4 +1,4 @@
-"""The gallery on a real Milvus server that asks for a token, and is killed in the middle of `add`."""
+"""The gallery on a real Milvus server that asks for TLS and a token, and is killed in the middle of `add`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bundle_factory import make_bundle
+from certificates import Authority
 from geofix.bundle import Bundle
 from geofix.errors import ConfigurationError, GeofixError, Unavailable
 from geofix.gallery.admin import DirectAdmin
@@ -20,6 +21,7 @@ from geofix.ingest.add import Adder, AddOptions
 from geofix.ingest.embed import LocalNetworks
 from geofix.ingest.report import Report
 from geofix.ingest.sources import Source
+from geofix.tls import TlsFiles
 from milvus_server import MilvusServer, install, real_milvus
 from own_images import write_features
 
@@ -34,27 +36,47 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
+    return Authority().files(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def server(tls: TlsFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     install()
     settings = {"common.security.authorizationEnabled": "true"}
-    with real_milvus(tmp_path_factory.mktemp("milvus"), settings, token=ROOT) as started:
+    with real_milvus(tmp_path_factory.mktemp("milvus"), settings, token=ROOT, tls=tls) as started:
         yield started
 
 
-def settings_of(server: MilvusServer, directory: Path, token: str) -> MilvusSettings:
+def settings_of(server: MilvusServer, directory: Path, token: str, ca: Path | None) -> MilvusSettings:
     (directory / "token").write_text(token + "\n")
-    return MilvusSettings(milvus_uri=server.uri, milvus_token_file=directory / "token")
+    return MilvusSettings(milvus_uri=server.uri, milvus_token_file=directory / "token", milvus_ca_file=ca)
+
+
+def test_tls_that_cannot_work_is_explained(
+    server: MilvusServer, milvus: MilvusServer, tls: TlsFiles, tmp_path: Path
+) -> None:
+    stranger = Authority().files(tmp_path / "stranger")
+    with pytest.raises(ConfigurationError, match=r"not one that .*ca.pem vouches for .*: check GEOFIX_MILVUS_CA_FILE"):
+        settings_of(server, tmp_path, ROOT, stranger.ca).open_milvus()
+    with pytest.raises(ConfigurationError, match="it asks for TLS: set GEOFIX_MILVUS_CA_FILE"):
+        settings_of(server, tmp_path, ROOT, None).open_milvus()
+    with pytest.raises(ConfigurationError, match="it does not speak TLS"):
+        settings_of(milvus, tmp_path, ROOT, tls.ca).open_milvus()
+    with pytest.raises(ConfigurationError, match=r"GEOFIX_MILVUS_CA_FILE: .*absent.pem cannot be read"):
+        settings_of(server, tmp_path, ROOT, tmp_path / "absent.pem").open_milvus()
 
 
 def test_add_waits_for_a_server_that_was_killed_and_nothing_is_lost(
-    bundle: Bundle, server: MilvusServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, server: MilvusServer, tls: TlsFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("geofix.gallery.layout.LEAST_PARTITIONS", 8)  # each costs a wait of its own
     monkeypatch.setattr("geofix.ingest.writer.ROWS_TOGETHER", 25)
     monkeypatch.setattr("geofix.ingest.writer.MOST_HELD", 50)
-    settings = settings_of(server, tmp_path, ROOT)
+    settings = settings_of(server, tmp_path, ROOT, tls.ca)
     with pytest.raises((Unavailable, ConfigurationError)):
-        settings_of(server, tmp_path, "root:wrong").open_milvus()
-    settings_of(server, tmp_path, ROOT)
+        settings_of(server, tmp_path, "root:wrong", tls.ca).open_milvus()
+    settings_of(server, tmp_path, ROOT, tls.ca)
     admin = DirectAdmin(settings.open_milvus(), bundle)
     old = make_live(admin, bundle)
     made = admin.create("mine", IMAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -33,6 +34,7 @@ from geofix.ingest.items import Why
 from geofix.ingest.report import Report
 from geofix.ingest.sources import Source
 from own_images import write_features, write_images
+from stores import milvus_server
 
 IMAGES = 240
 
@@ -444,7 +446,34 @@ def test_a_full_disk_stops_with_a_reason_and_the_next_run_goes_on(
         assert sealed.images + sealed.set_aside == 3_000
 
 
-def test_a_milvus_that_is_not_there_is_waited_for_and_then_named(bundle: Bundle) -> None:
+def test_a_milvus_that_is_not_there_is_named(bundle: Bundle) -> None:
     with pytest.raises(Unavailable) as caught:
         DirectAdmin(Store("http://127.0.0.1:1"), bundle)
     assert caught.value.reason is Reason.GALLERY_UNAVAILABLE
+
+
+def test_a_milvus_that_stays_away_ends_the_add_and_the_next_one_goes_on(
+    bundle: Bundle, networks: LocalNetworks, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geofix.gallery.layout.LEAST_PARTITIONS", 8)  # each costs a wait of its own
+    monkeypatch.setattr("geofix.ingest.writer.ROWS_TOGETHER", 8)
+    monkeypatch.setattr("geofix.ingest.writer.MOST_HELD", 16)
+    with contextlib.ExitStack() as away:
+        uri = away.enter_context(milvus_server(tmp_path / "milvus.db", 0))
+        admin = DirectAdmin(Store(uri), bundle)
+        made = admin.create("mine", IMAGES)
+        said: list[str] = []
+        adder = Adder(admin, bundle, networks, AddOptions(patience_s=1.0), said.append, lambda _report: away.close())
+        with pytest.raises(Unavailable) as caught:
+            adder.run(made.name, Source(table))
+        admin.close()
+    assert caught.value.reason is Reason.GALLERY_UNAVAILABLE
+    assert any(line.startswith("waiting: ") for line in said)
+    with milvus_server(tmp_path / "milvus.db", 0) as uri:
+        admin = DirectAdmin(Store(uri), bundle)
+        report = Adder(admin, bundle, networks).run(made.name, Source(table))
+        assert report.already_there > 0
+        assert report.added + report.already_there == IMAGES
+        sealed = verify(admin, made.name, bundle)
+        assert sealed.images + sealed.set_aside == IMAGES
+        admin.close()

@@ -50,9 +50,15 @@ def test_features_are_evaluated_by_every_strategy_with_intervals(bundle: Bundle,
         low, high = found["intervals"]["within"]["750"]
         assert low <= found["within"]["750"] <= high
         assert found["median_km"] < 3000  # a random place is 10,000 km off
+    continents = record["by_continent"]
+    assert sum(found["n"] for found in continents.values()) == 48
+    assert len(continents) >= 3
+    radii = [found["n"] * found["coverage"]["90"] for found in continents.values()]
+    assert sum(radii) / 48 == pytest.approx(record["coverage"]["90"], abs=0.01)
     shown = evaluate("--features", given, "--bundle", bundle.directory, "--limit", 9)
     assert "95 % intervals by bootstrap over places" in shown.stdout
     assert "within 0.1 km" in shown.stdout
+    assert "default, truths in" in shown.stdout
 
 
 def test_the_ablation_is_written_whole(bundle: Bundle, given: Path, tmp_path: Path) -> None:

@@ -82,15 +82,16 @@ def evaluate(
     """Measure accuracy, GeoScore and whether the radii hold, of the default strategy and of each part alone.
 
     An image without an answer counts as a miss at half the Earth's circumference; a not-localizable answer counts with its best
-    guess; coverage is over answers with a radius. Intervals are of 95 %, by bootstrap over places.
+    guess; coverage is over answers with a radius. Intervals are of 95 %, by bootstrap over places. The default is
+    also told by continent.
 
     Exit codes: 0 measured, 1 no image was answered, 2 usage (a table of truths that cannot be used is one), 130 Ctrl-C.
     """
-    from geofix.cli.evaluation_table import show
+    from geofix.cli.evaluation_table import show, show_continents
     from geofix.cli.output import say
     from geofix.cli.sources import STRATEGIES, ask_bundle, ask_server
     from geofix.errors import GeofixError
-    from geofix.evaluation import errors_km, gain, intervals, summarise
+    from geofix.evaluation import by_continent, errors_km, gain, intervals, summarise
 
     if ablate is not None and bundle is None:
         raise typer.BadParameter("--ablate needs --bundle: a server answers with its own rule alone")
@@ -121,6 +122,7 @@ def evaluate(
     metrics = {strategy: summarise(outcomes[strategy]) for strategy in STRATEGIES}
     ranges = {strategy: intervals(errors_km(outcomes[strategy]), asked.groups) for strategy in STRATEGIES}
     split = _split(outcomes[STRATEGIES[0]])
+    continents = by_continent(outcomes[STRATEGIES[0]])
     seconds = time.perf_counter() - started
     default = metrics[STRATEGIES[0]]
     over_cells = gain(errors_km(outcomes["posterior"]), errors_km(outcomes["classification"]))
@@ -128,9 +130,11 @@ def evaluate(
         records = {s: metrics[s].record() | {"intervals": ranges[s].record()} for s in STRATEGIES}
         record = records.pop(STRATEGIES[0]) | records
         record["by_localizable"] = {name: of.record() for name, of in split.items()}
+        record["by_continent"] = {name: of.record() for name, of in continents.items()}
         print(json.dumps(record | {"gain_over_classification": over_cells.record(), "seconds": round(seconds, 3)}))
     else:
         show(metrics, ranges, split, over_cells, seconds)
+        show_continents(continents)
     raise typer.Exit(1 if default.failed == default.n else 0)
 
 

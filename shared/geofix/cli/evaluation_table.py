@@ -53,6 +53,28 @@ def show(
     )
 
 
+def show_continents(continents: Mapping[str, Metrics]) -> None:
+    """Print a line a continent: how good the default is there, and whether its radii hold."""
+    first = next(iter(continents.values()))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("default, truths in", no_wrap=True)
+    columns = ["images", "within 200 km", "within 750 km", "median error"]
+    columns += [
+        text for level in first.coverage for text in (f"inside the {level} % radius", f"median {level} % radius")
+    ]
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, found in continents.items():
+        radii = [
+            text
+            for level in found.coverage
+            for text in (_or_dash(found.coverage[level], "%"), _or_dash(found.radius_km[level], "km"))
+        ]
+        shares = (f"{found.within[km]:.1f} %" for km in (200, 750))
+        table.add_row(name, f"{found.n:,}", *shares, f"{found.median_km:,.1f} km", *radii)
+    output_console().print(table)
+
+
 def _ends(ranges: Mapping[str, Intervals], strategy: str, km: float) -> str:
     low, high = ranges[strategy].within[km]
     return f" [{low:.1f}, {high:.1f}]"

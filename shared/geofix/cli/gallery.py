@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,15 @@ app = typer.Typer(
 VersionArgument = Annotated[
     str, typer.Argument(metavar="VERSION", help="Its label or whole name; `live`: the live one.")
 ]
+
+
+class Engine(StrEnum):
+    """What `add` runs on."""
+
+    PLAIN = "plain"
+    RAY = "ray"
+
+
 SHOWN = 5
 """Skipped images of each reason that are shown; --report lists them all."""
 
@@ -77,6 +87,12 @@ def add(
     patience: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for a database that is away.")
     ] = 600.0,
+    engine: Annotated[
+        Engine, typer.Option(help="`ray`: on many workers, by Ray Data; see docs/gallery.md.")
+    ] = Engine.PLAIN,
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="With --engine ray: so many workers, a core each.")
+    ] = 2,
     bundle: BundleOption = None,
     admin: AdminOption = "",
     data_dir: DataDirOption = None,
@@ -89,20 +105,25 @@ def add(
 
     Exit codes: 0 done, 1 it could not be done, or no image was added or there; 2 usage, 130 Ctrl-C.
     """
-    from geofix.cli.gallery_access import chosen_networks, version_named
+    from geofix.cli.gallery_access import chosen_networks, ray_cluster, version_named
     from geofix.cli.output import say
     from geofix.ingest.add import Adder, AddOptions
+    from geofix.ingest.on_ray import RayAdder
     from geofix.ingest.sources import Columns, Source
 
     with session("add", bundle, admin, data_dir) as (loaded, access):
         info = version_named(access, loaded, version)
         where = Source(source, images, Columns(file_column, lat_column, lon_column))
-        networks = chosen_networks(loaded, classifier, embedder)
         options = AddOptions(near_bits if skip_near else None, patience)
         with bar("adding") as shown:
             total = where.count() or 0
-            adder = Adder(access, loaded, networks, options, say, lambda r: shown(r.seen, max(total, r.seen)))
-            done = adder.run(info.name, where)
+            progress = lambda r: shown(r.seen, max(total, r.seen))  # noqa: E731
+            if engine is Engine.RAY:
+                cluster = ray_cluster(loaded, admin, data_dir, classifier, embedder, workers)
+                done = RayAdder(access, cluster, options, say, progress).run(info.name, where)
+            else:
+                networks = chosen_networks(loaded, classifier, embedder)
+                done = Adder(access, loaded, networks, options, say, progress).run(info.name, where)
         if report is not None:
             report.write_text(json.dumps(done.record(), ensure_ascii=False, indent=1) + "\n")
         _show(done)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from geofix.gallery.admin import GalleryAdmin
     from geofix.gallery.layout import GalleryInfo
     from geofix.ingest.embed import Embeds
+    from geofix.ingest.on_ray import Cluster
 
 BundleOption = Annotated[
     Path | None,
@@ -68,28 +70,45 @@ def opened(bundle: Bundle, admin: str, data_dir: Path | None) -> Iterator[Galler
     Raises:
         Unavailable: it cannot be reached.
     """
-    from geofix.cli.connect import tls_from_environment, token_of
     from geofix.gallery.admin import DirectAdmin
-    from geofix.gallery.remote import RemoteAdmin
-    from geofix.gallery.settings import MilvusSettings
     from geofix.gallery.store import Store
-    from geofix.platform.directory import DataDirectory, default_data_dir, running_admin
+    from geofix.platform.directory import DataDirectory, default_data_dir
 
-    data = data_dir or default_data_dir()
-    address = admin or ("" if os.environ.get("GEOFIX_MILVUS_URI") else running_admin(data))
+    address = admin_address(admin, data_dir)
     access: GalleryAdmin
-    if address:
-        access = RemoteAdmin(address, tls_from_environment(), token_of(None))
-    elif os.environ.get("GEOFIX_MILVUS_URI"):
-        access = DirectAdmin(MilvusSettings.from_environment().open_milvus(), bundle)
+    if address or os.environ.get("GEOFIX_MILVUS_URI"):
+        access = open_server(address, bundle)
     else:
-        milvus = DataDirectory(data).milvus(bundle)
+        milvus = DataDirectory(data_dir or default_data_dir()).milvus(bundle)
         milvus.parent.mkdir(parents=True, exist_ok=True)
         access = DirectAdmin(Store(str(milvus), create=True), bundle)
     try:
         yield access
     finally:
         access.close()
+
+
+def admin_address(admin: str, data_dir: Path | None) -> str:
+    """The admin listener that is meant; empty where none is named and none runs here, or GEOFIX_MILVUS_URI says where."""
+    from geofix.platform.directory import default_data_dir, running_admin
+
+    return admin or ("" if os.environ.get("GEOFIX_MILVUS_URI") else running_admin(data_dir or default_data_dir()))
+
+
+def open_server(address: str, bundle: Bundle) -> GalleryAdmin:
+    """The gallery through the admin listener at an address; without one, in the Milvus of GEOFIX_MILVUS_URI.
+
+    Raises:
+        Unavailable: it cannot be reached.
+    """
+    from geofix.cli.connect import tls_from_environment, token_of
+    from geofix.gallery.admin import DirectAdmin
+    from geofix.gallery.remote import RemoteAdmin
+    from geofix.gallery.settings import MilvusSettings
+
+    if address:
+        return RemoteAdmin(address, tls_from_environment(), token_of(None))
+    return DirectAdmin(MilvusSettings.from_environment().open_milvus(), bundle)
 
 
 def version_named(admin: GalleryAdmin, bundle: Bundle, name: str) -> GalleryInfo:
@@ -117,8 +136,8 @@ def version_named(admin: GalleryAdmin, bundle: Bundle, name: str) -> GalleryInfo
     return found[-1]
 
 
-def chosen_networks(bundle: Bundle, classifier: str, embedder: str) -> Embeds:
-    """Services where they are named, else the bundle's networks in this process.
+def chosen_networks(bundle: Bundle, classifier: str, embedder: str, cores: int | None = None) -> Embeds:
+    """Services where they are named, else the bundle's networks in this process, on so many cores (none: all).
 
     Raises:
         ConfigurationError: neither is to be had.
@@ -135,4 +154,33 @@ def chosen_networks(bundle: Bundle, classifier: str, embedder: str) -> Embeds:
             "--embedder"
         )
     providers = os.environ.get("GEOFIX_PROVIDERS") or "CPUExecutionProvider"
-    return LocalNetworks(bundle, tuple(providers.split(",")))
+    return LocalNetworks(bundle, tuple(providers.split(",")), cores)
+
+
+def ray_cluster(
+    bundle: Bundle, admin: str, data_dir: Path | None, classifier: str, embedder: str, workers: int
+) -> Cluster:
+    """What the workers of Ray need to add to this gallery.
+
+    Raises:
+        ConfigurationError: they cannot reach it, for it is a Milvus Lite that this process has open.
+    """
+    from geofix.bundle import Bundle
+    from geofix.errors import ConfigurationError
+    from geofix.gallery.store import is_server
+    from geofix.ingest.on_ray import Cluster
+
+    address = admin_address(admin, data_dir)
+    if not address and not is_server(os.environ.get("GEOFIX_MILVUS_URI", "")):
+        raise ConfigurationError(
+            "--engine ray: the workers cannot share a Milvus Lite directory: start `geofix up`, name a retrieval service with "
+            "--admin, or a Milvus server in GEOFIX_MILVUS_URI"
+        )
+    on_cpu = (os.environ.get("GEOFIX_PROVIDERS") or "CPUExecutionProvider").startswith("CPU")
+    return Cluster(
+        partial(Bundle.load, bundle.directory.resolve()),
+        partial(open_server, address),
+        partial(chosen_networks, classifier=classifier, embedder=embedder, cores=1),
+        workers,
+        gpus=0.0 if on_cpu or (classifier and embedder) else 1.0,
+    )

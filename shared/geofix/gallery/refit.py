@@ -51,7 +51,7 @@ def refit(
         plans = [plan(rule, Strategy.POSTERIOR, score) for score in scores]
         found = admin.search(info.name, [(r.embedding, p.cells, p.k) for r, p in zip(batch, plans, strict=True)])
         for row, score, hits in zip(batch, scores, found, strict=True):
-            decision = decide(rule, Strategy.POSTERIOR, score, _neighbors(hits))
+            decision = decide(rule, Strategy.POSTERIOR, score, neighbors_of(hits))
             signals.append(decision.signals)
             errors.append(float(distance_km(decision.xyz, latlon_to_xyz(row.lat, row.lon))))
         progress(len(errors), len(rows))
@@ -72,7 +72,8 @@ def _set_aside(admin: GalleryAdmin, info: GalleryInfo) -> list[ImageRow]:
     return rows[:SET_ASIDE_MOST]
 
 
-def _neighbors(hits: Sequence[Hit]) -> Neighbors:
+def neighbors_of(hits: Sequence[Hit]) -> Neighbors:
+    """What a search found, as a decision takes it."""
     return Neighbors(
         np.array([hit.cell_id for hit in hits], np.int32),
         latlon_to_xyz([hit.lat for hit in hits], [hit.lon for hit in hits]),

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from geofix.errors import ConfigurationError, MismatchError, Overloaded, Reason, Unavailable
 from geofix.gallery.calls import SearchChannel
+from geofix.gallery.handshake import tls_fault
 from geofix.gallery.layout import GalleryInfo
 
 log = logging.getLogger("geofix.gallery")
@@ -60,7 +61,7 @@ class Store:
 
     Raises:
         Unavailable: GALLERY_UNAVAILABLE; the server cannot be reached, or the directory is open in another process.
-        ConfigurationError: see `check_uri`.
+        ConfigurationError: see `check_uri`; the server's certificate is not one of that authority, or one side speaks TLS alone.
     """
 
     def __init__(self, uri: str, token: str = "", *, ca_file: Path | None = None, create: bool = False) -> None:
@@ -83,6 +84,10 @@ class Store:
                 version = "" if self.embedded else self.client.get_server_version(timeout=CALL_TIMEOUT_S)
             self.searches = SearchChannel(address, token, ca_file)
             self.lite = self.embedded or "lite" in version
+        except Unavailable as error:
+            self._close_lite()
+            fault = None if self.embedded else tls_fault(uri, ca_file)
+            raise (ConfigurationError(f"TLS to {self.name}: {fault}") if fault else error) from error
         except Exception:
             self._close_lite()
             raise

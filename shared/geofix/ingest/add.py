@@ -20,6 +20,7 @@ from geofix.bundle import Bundle
 from geofix.gallery.admin import GalleryAdmin
 from geofix.gallery.layout import GalleryInfo
 from geofix.gallery.rows import ImageRow
+from geofix.ingest.claims import Claims, OwnClaims
 from geofix.ingest.embed import Embeds
 from geofix.ingest.items import Item, Skipped, Why
 from geofix.ingest.near import NearDuplicates
@@ -69,6 +70,7 @@ class Adder:
         options: how to add.
         say: a line for people.
         progress: called with the report so far, from time to time.
+        claims: where others add to the version at the same time, what they deal with; default: nobody does.
     """
 
     def __init__(
@@ -79,12 +81,13 @@ class Adder:
         options: AddOptions = AddOptions(),
         say: Callable[[str], None] = lambda _line: None,
         progress: Callable[[Report], None] = lambda _report: None,
+        claims: Claims | None = None,
     ) -> None:
         self._admin, self._bundle, self._embeds, self._options = admin, bundle, embeds, options
         self._say, self._progress = say, progress
         self._lock = threading.Lock()
         self._report = Report()
-        self._on_the_way: dict[str, tuple[float, float]] = {}
+        self._claims = claims or OwnClaims()
 
     def run(self, version: str, source: Source) -> Report:
         """Add everything that is not there yet; returns when the database has acknowledged all of it.
@@ -93,11 +96,17 @@ class Adder:
             GeofixError: the source or the version cannot be used, or a part failed; what was acknowledged stays, and the next run
                 goes on there.
         """
-        started = time.perf_counter()
         items = source.items()
         job = job_of(source)
         info = self._wait(lambda: self._admin.begin_add(version, job))
-        self._report.version = version
+        self.fill(info, items)
+        self._wait(lambda: self._admin.finish_add(version, job))
+        return self._report
+
+    def fill(self, info: GalleryInfo, items: Iterable[Item | Skipped]) -> Report:
+        """Add items to a version for which a run has begun; see `run`."""
+        started = time.perf_counter()
+        self._report.version = info.name
         near = self._known_hashes(info) if self._options.near_bits is not None else None
         writer = Writer(self._admin, info, self._written, self._options.patience_s, self._say)
         try:
@@ -110,7 +119,6 @@ class Adder:
         except BaseException:
             writer.abandon()
             raise
-        self._wait(lambda: self._admin.finish_add(version, job))
         self._report.seconds = time.perf_counter() - started
         return self._report
 
@@ -183,17 +191,15 @@ class Adder:
                     self._skip(wrong)
                 elif isinstance(each, Loaded):
                     new.append(each)
-            with self._lock:  # before the look: what is acknowledged in between is found by it
-                known = {each.id: self._on_the_way[each.id] for each in new if each.id in self._on_the_way}
-            ids = [each.id for each in new if each.id not in known]
+            known = self._claims.claim({each.id: each.place for each in reversed(new)})  # of two, the first
+            ids = list({each.id: None for each in new if each.id not in known})
             stored = self._wait(partial(self._admin.find, info.name, ids)) if ids else {}
+            self._claims.release(stored)
             for each in new:
                 here = known.get(each.id)
                 there = stored.get(each.id)
                 first = here or ((there.lat, there.lon) if there is not None else None)
                 if first is None:
-                    with self._lock:
-                        self._on_the_way[each.id] = each.place
                     known[each.id] = each.place
                     yield each
                 elif not _same(first, each.place):
@@ -250,8 +256,7 @@ class Adder:
         with self._lock:
             self._report.added += len(rows)
             self._report.set_aside += sum(row.feature is not None for row in rows)
-            for row in rows:
-                self._on_the_way.pop(row.id, None)
+        self._claims.release(row.id for row in rows)
         self._progress(self._report)
 
     def _skip(self, what: Skipped) -> None:

@@ -58,7 +58,7 @@ class LocalNetworks:
     """The bundle's networks in this process.
 
     On a CPU each call computes in its own thread, as many at a time as there are cores: faster than one call on all cores, and
-    decoding goes on between them. On a GPU there is one call at a time, of many images.
+    decoding goes on between them; `cores` are how many, if not all. On a GPU there is one call at a time, of many images.
 
     Raises:
         MismatchError: the execution provider asked for is not to be had; the bundle is damaged.
@@ -66,11 +66,13 @@ class LocalNetworks:
 
     wants_pixels = True
 
-    def __init__(self, bundle: Bundle, providers: Sequence[str] = ("CPUExecutionProvider",)) -> None:
+    def __init__(
+        self, bundle: Bundle, providers: Sequence[str] = ("CPUExecutionProvider",), cores: int | None = None
+    ) -> None:
         from geofix.onnx import OnnxSession
 
         on_cpu = providers[0] == "CPUExecutionProvider"
-        self.workers = available_cpus() if on_cpu else 2
+        self.workers = (cores or available_cpus()) if on_cpu else 2
         self.batch = 4 if on_cpu else 64
         self._bundle = bundle
         self._backbone, self._embedder, self._classifier = (

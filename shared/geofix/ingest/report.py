@@ -30,6 +30,17 @@ class Report:
         if self.skipped[what.why] <= MOST_LISTED:
             self.listed.append(what)
 
+    def merge(self, other: Report) -> None:
+        """Count what another has counted too; all but the time."""
+        self.added += other.added
+        self.set_aside += other.set_aside
+        self.already_there += other.already_there
+        listed = Counter(what.why for what in other.listed)
+        self.skipped.update(other.skipped)
+        self.skipped.subtract(listed)  # `skip` counts them
+        for what in other.listed:
+            self.skip(what)
+
     @property
     def seen(self) -> int:
         """Images of the source that were dealt with."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 
 from geofix.errors import InvalidInput, Reason
 from geofix.ingest.items import Item, Skipped, Why, place_of
+from geofix.ingest.parts import Files, Lines, Part, Rows
 
 PICTURE, ATTRIBUTION = "url", "attribution"
 """Columns that say where a picture can be looked at, and whom to credit."""
@@ -37,11 +40,13 @@ class Source:
         path: a directory, a .csv or .parquet table, a .tar shard or a directory of them.
         images: the directory that a table's files are named from; None: the table's own.
         columns: what a table's columns are called.
+        part: only this of it; None: all.
     """
 
     path: Path
     images: Path | None = None
     columns: Columns = Columns()
+    part: Part | None = None
 
     def items(self) -> Iterator[Item | Skipped]:
         """What there is, in a fixed order.
@@ -49,17 +54,19 @@ class Source:
         Raises:
             InvalidInput: there is no such source, or it is none of those; the message says what to do.
         """
+        if isinstance(self.part, Files):
+            return _files(self.path, self.part.names)
         if self.path.is_dir():
             shards = sorted(self.path.glob("*.tar"))
-            return _shards(shards) if shards else _directory(self.path)
+            return _shards(shards) if shards else _files(self.path, files_of(self.path))
         if not self.path.is_file():
             raise InvalidInput(f"{self.path}: there is no such file or directory", Reason.IMAGE_MISSING)
         base = self.images or self.path.parent
         match self.path.suffix.lower():
             case ".csv":
-                return _csv(self.path, base, self.columns)
+                return _csv(self.path, base, self.columns, self.part if isinstance(self.part, Lines) else None)
             case ".parquet":
-                return _parquet(self.path, base, self.columns)
+                return _parquet(self.path, base, self.columns, self.part if isinstance(self.part, Rows) else None)
             case ".tar":
                 return _shards([self.path])
         raise InvalidInput(f"{self.path} is not a directory, .csv, .parquet or .tar: name one of those")
@@ -79,50 +86,79 @@ class Source:
         return None
 
 
-def _directory(root: Path) -> Iterator[Item | Skipped]:
+def files_of(root: Path) -> Iterator[str]:
+    """The files below a directory by their names from it, sorted; those that are hidden are left out."""
     for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(root).parts):
-            continue
+        name = path.relative_to(root)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            yield name.as_posix()
+
+
+def _files(root: Path, names: Iterable[str]) -> Iterator[Item | Skipped]:
+    for name in names:
+        path = root / name
         if path.suffix.lower() in SUFFIXES:
             yield Item(name, None, path)
         else:
             yield Skipped(name, Why.NOT_AN_IMAGE, f"read are {', '.join(SUFFIXES)}")
 
 
-def _csv(path: Path, base: Path, columns: Columns) -> Iterator[Item | Skipped]:
+def _csv(path: Path, base: Path, columns: Columns, part: Lines | None) -> Iterator[Item | Skipped]:
     try:
-        # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            _need(path, reader.fieldnames or (), (columns.file, columns.lat, columns.lon))
+        with contextlib.closing(part.text(path) if part is not None else open_csv(path)) as file:
+            reader = csv.DictReader(file, part.names if part is not None else None, skipinitialspace=True)
+            need(path, reader.fieldnames or (), (columns.file, columns.lat, columns.lon))
+            before = part.number if part is not None else 0
             for row in reader:
-                yield _row(row, f"line {reader.line_num}", base, columns)
+                yield _row(row, f"line {before + reader.line_num}", base, columns)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidInput(f"{path} is not a CSV file in UTF-8: {error}") from error
+        raise not_csv(path, error) from error
 
 
-def _parquet(path: Path, base: Path, columns: Columns) -> Iterator[Item | Skipped]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def open_csv(path: Path) -> io.TextIOBase:
+    """A CSV file as text; utf-8-sig, for spreadsheets put a byte order mark before the first column's name."""
+    return path.open(newline="", encoding="utf-8-sig")
 
-    try:
-        table = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InvalidInput(f"{path} is not a Parquet file: {error}") from error
-    with table:
+
+def not_csv(path: Path, error: Exception) -> InvalidInput:
+    """What is said of a table that cannot be read."""
+    return InvalidInput(f"{path} is not a CSV file in UTF-8: {error}")
+
+
+def _parquet(path: Path, base: Path, columns: Columns, part: Rows | None) -> Iterator[Item | Skipped]:
+    with open_parquet(path) as table:
         names = table.schema_arrow.names
-        _need(path, names, (columns.lat, columns.lon))
+        need(path, names, (columns.lat, columns.lon))
         if not {columns.file, "image", "feature", "embedding"} & set(names):
             raise InvalidInput(f"{path} has none of the columns {columns.file}, image, feature, embedding: add one")
-        number = 0
-        for batch in table.iter_batches(256):
+        number = part.number if part is not None else 0
+        for batch in part.batches(table) if part is not None else table.iter_batches(256):
             for row in batch.to_pylist():
                 yield _row(row, f"row {number}", base, columns)
                 number += 1
 
 
-def _need(path: Path, found: Any, wanted: tuple[str, ...]) -> None:
+def open_parquet(path: Path) -> Any:
+    """A Parquet file.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InvalidInput(f"{path} is not a Parquet file: {error}") from error
+
+
+def need(path: Path, found: Any, wanted: tuple[str, ...]) -> None:
+    """Refuse a table that lacks a column that is wanted.
+
+    Raises:
+        InvalidInput: naming those that it has.
+    """
     missing = [name for name in wanted if name not in found]
     if missing:
         raise InvalidInput(

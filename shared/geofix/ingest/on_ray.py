@@ -1,0 +1,234 @@
+"""`geofix gallery add --engine ray`: the stages of the plain engine on many workers, by Ray Data.
+
+The driver splits the source into parts; a worker reads, embeds and writes a part, and only its report comes back. Ray gives the
+part of a worker that died to another. Rows are written under their content hash, so what the dead one had written is found there.
+One actor keeps the claims of all, so that the same bytes in two parts become one row.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from geofix.bundle import Bundle
+from geofix.errors import ConfigurationError, GeofixError, Unavailable
+from geofix.gallery.admin import GalleryAdmin
+from geofix.gallery.layout import GalleryInfo
+from geofix.ingest.add import Adder, AddOptions, job_of
+from geofix.ingest.claims import OwnClaims, Place
+from geofix.ingest.embed import Embeds
+from geofix.ingest.report import Report
+from geofix.ingest.sources import Source
+from geofix.ingest.split import split
+from geofix.ingest.writer import patiently
+
+LEAST_IMAGES, MOST_IMAGES = 100, 8_000
+"""Images of a part: as many as the writer holds, so that rows of one partition go together; fewer of a small source."""
+PARTS_EACH = 4
+"""Parts of a source for each worker, so that one that is done early finds more to do."""
+_LOCAL = {
+    "include_dashboard": False,
+    "object_store_memory": 100 * 2**20,  # reports alone pass through it
+    "log_to_driver": False,
+}
+"""Where no cluster is named, Ray is started on this machine."""
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Set to 0, Ray takes this machine's address to be 127.0.0.1, on any system."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the workers need; the functions run there.
+
+    Attributes:
+        bundle: the bundle.
+        admin: opens the gallery.
+        embeds: makes what embeds.
+        workers: how many.
+        cpus: cores of each.
+        gpus: GPUs of each.
+    """
+
+    bundle: Callable[[], Bundle]
+    admin: Callable[[Bundle], GalleryAdmin]
+    embeds: Callable[[Bundle], Embeds]
+    workers: int
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+class RayAdder:
+    """Adds a source to a version that is being filled, as `Adder` does.
+
+    Args:
+        admin: of the gallery, for this process.
+        cluster: what the workers need.
+        options: how to add; near-duplicates are kept, for no worker sees all images.
+        say: a line for people.
+        progress: called with the report so far, from time to time.
+    """
+
+    def __init__(
+        self,
+        admin: GalleryAdmin,
+        cluster: Cluster,
+        options: AddOptions = AddOptions(),
+        say: Callable[[str], None] = lambda _line: None,
+        progress: Callable[[Report], None] = lambda _report: None,
+    ) -> None:
+        self._admin, self._cluster, self._options = admin, cluster, options
+        self._say, self._progress = say, progress
+
+    def run(self, version: str, source: Source) -> Report:
+        """Add everything that is not there yet; returns when the database has acknowledged all of it.
+
+        Raises:
+            GeofixError: as `Adder.run`; ConfigurationError: Ray is not installed, or near-duplicates are to be left out.
+        """
+        if self._options.near_bits is not None:
+            raise ConfigurationError(
+                "--skip-near-duplicates needs one process that sees all images: use --engine plain"
+            )
+        ray = _ray()
+        started, job = time.perf_counter(), job_of(source)
+        images = source.images.resolve() if source.images is not None else None
+        source = replace(source, path=source.path.resolve(), images=images)
+        parts = list(split(source, self._part_images(source)))
+        info = self._wait(lambda: self._admin.begin_add(version, job))
+        report = Report(info.name)
+        address = os.environ.get("RAY_ADDRESS")
+        ray.init(address or "local", logging_level="ERROR", **({} if address else _LOCAL | self._cores()))
+        try:
+            for part in self._reports(ray, info, parts):
+                report.merge(part)
+                report.seconds = time.perf_counter() - started
+                self._progress(report)
+        except ray.exceptions.RayError as error:
+            raise Unavailable(
+                f"Ray failed ({type(error).__name__}): run it again, and it goes on where it stopped"
+            ) from error
+        finally:
+            ray.shutdown()
+        self._wait(lambda: self._admin.finish_add(version, job))
+        return report
+
+    def _part_images(self, source: Source) -> int:
+        wanted = (source.count() or 0) // (PARTS_EACH * self._cluster.workers)
+        return min(max(wanted, LEAST_IMAGES), MOST_IMAGES)
+
+    def _cores(self) -> dict[str, Any]:
+        """The workers are as many as were asked for, whatever this machine has."""
+        return {"num_cpus": max(os.cpu_count() or 1, round(self._cluster.workers * self._cluster.cpus))}
+
+    def _reports(self, ray: Any, info: GalleryInfo, parts: list[Source]) -> Iterator[Report]:
+        """The reports of the parts as they come.
+
+        Raises:
+            GeofixError: a worker's.
+        """
+        import ray.data
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        book = ray.remote(num_cpus=0)(Book).remote()
+        rows = [{"number": number, "part": pickle.dumps(part)} for number, part in enumerate(parts)]
+        done = ray.data.from_items(rows, override_num_blocks=max(1, len(rows))).map_batches(
+            Worker,
+            fn_constructor_args=(self._cluster, info, self._options, book),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=self._cluster.workers, max_tasks_in_flight_per_actor=1),
+            num_cpus=self._cluster.cpus,
+            num_gpus=self._cluster.gpus,
+        )
+        for row in done.iter_rows():
+            found = pickle.loads(row["report"])  # noqa: S301 - our own workers'
+            if isinstance(found, GeofixError):
+                raise found
+            yield found
+
+    def _wait(self, work: Callable[[], GalleryInfo]) -> GalleryInfo:
+        return patiently(work, self._options.patience_s, self._say)
+
+
+class Worker:
+    """An actor that adds parts, one after another."""
+
+    def __init__(self, cluster: Cluster, info: GalleryInfo, options: AddOptions, book: Any) -> None:
+        self._info, self._options, self._book = info, options, book
+        self._bundle = cluster.bundle()
+        self._admin = cluster.admin(self._bundle)
+        self._embeds = cluster.embeds(self._bundle)
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[bytes]]:
+        """Add the parts of a batch; an error of ours is an answer, for to try it again would not help."""
+        reports = [self._add(int(n), pickle.loads(p)) for n, p in zip(batch["number"], batch["part"], strict=True)]  # noqa: S301 - the driver's
+        return {"report": [pickle.dumps(report) for report in reports]}
+
+    def _add(self, number: int, part: Source) -> Report | GeofixError:
+        claims = BookClaims(self._book, number)
+        adder = Adder(self._admin, self._bundle, self._embeds, self._options, claims=claims)
+        try:
+            return adder.fill(self._info, part.items())
+        except GeofixError as error:
+            return error
+
+
+class Book:
+    """The claims of all parts that are being worked on. An actor: one call at a time."""
+
+    def __init__(self) -> None:
+        self._claims = OwnClaims()
+        self._of_part: dict[int, set[str]] = {}
+
+    def begin(self, part: int) -> None:
+        """Work on a part begins: what a worker that died had claimed for it is free."""
+        self._claims.release(self._of_part.pop(part, ()))
+
+    def claim(self, part: int, places: Mapping[str, Place]) -> dict[str, Place]:
+        """See `Claims`."""
+        known = self._claims.claim(places)
+        self._of_part.setdefault(part, set()).update(places.keys() - known.keys())
+        return known
+
+    def release(self, part: int, ids: Iterable[str]) -> None:
+        """See `Claims`."""
+        self._claims.release(ids)
+        self._of_part.get(part, set()).difference_update(ids)
+
+
+class BookClaims:
+    """The claims of a part, in the book of all."""
+
+    def __init__(self, book: Any, part: int) -> None:
+        self._book, self._part = book, part
+        self._get = _ray().get
+        self._get(book.begin.remote(part))
+
+    def claim(self, places: Mapping[str, Place]) -> dict[str, Place]:
+        """See `Claims`."""
+        known: dict[str, Place] = self._get(self._book.claim.remote(self._part, dict(places)))
+        return known
+
+    def release(self, ids: Iterable[str]) -> None:
+        """See `Claims`."""
+        self._book.release.remote(self._part, list(ids))
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # which would be sent to its makers
+    if "RAY_ADDRESS" not in os.environ:
+        os.environ.setdefault(_LOOPBACK, "0")  # read when Ray is imported
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ConfigurationError(
+            "--engine ray needs Ray, here and on every node of the cluster: pip install 'geofix[gallery,ray]'"
+        ) from error
+    return ray
