@@ -101,8 +101,7 @@ class RayAdder:
         parts = list(split(source, self._part_images(source)))
         info = self._wait(lambda: self._admin.begin_add(version, job))
         report = Report(info.name)
-        address = os.environ.get("RAY_ADDRESS")
-        ray.init(address or "local", logging_level="ERROR", **({} if address else _LOCAL | self._cores()))
+        self._start(ray)
         try:
             for part in self._reports(ray, info, parts):
                 report.merge(part)
@@ -121,9 +120,26 @@ class RayAdder:
         wanted = (source.count() or 0) // (PARTS_EACH * self._cluster.workers)
         return min(max(wanted, LEAST_IMAGES), MOST_IMAGES)
 
-    def _cores(self) -> dict[str, Any]:
-        """The workers are as many as were asked for, whatever this machine has."""
-        return {"num_cpus": max(os.cpu_count() or 1, round(self._cluster.workers * self._cluster.cpus))}
+    def _start(self, ray: Any) -> None:
+        """Join the cluster of RAY_ADDRESS, or start Ray here, with room for the workers whatever this machine has.
+
+        Raises:
+            Unavailable: neither came about.
+        """
+        address = os.environ.get("RAY_ADDRESS")
+        cores = max(os.cpu_count() or 1, round(self._cluster.workers * self._cluster.cpus))
+        here = {} if address else {**_LOCAL, "num_cpus": cores}
+        for left in (1, 0):  # on a busy machine one of Ray's processes may be late
+            try:
+                ray.init(address or "local", logging_level="ERROR", **here)
+                return
+            except Exception as error:  # Ray raises nothing narrower
+                ray.shutdown()
+                if not left:
+                    where = (
+                        f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started here"
+                    )
+                    raise Unavailable(f"{where}: {str(error).splitlines()[0]}") from error
 
     def _reports(self, ray: Any, info: GalleryInfo, parts: list[Source]) -> Iterator[Report]:
         """The reports of the parts as they come.
