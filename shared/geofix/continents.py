@@ -51,7 +51,8 @@ def continents_of(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.str_]:
             away = Country(code).distance_km(xyz)
             found[rest[away < nearest]] = number
             nearest = np.minimum(nearest, away)
-    return np.array(CONTINENTS)[found]
+    names: NDArray[np.str_] = np.array(CONTINENTS)[found]
+    return names
 
 
 def on_the_map(codes: str) -> list[str]:

@@ -92,7 +92,9 @@ def admin_address(admin: str, data_dir: Path | None) -> str:
     """The admin listener that is meant; empty where none is named and none runs here, or GEOFIX_MILVUS_URI says where."""
     from geofix.platform.directory import default_data_dir, running_admin
 
-    return admin or ("" if os.environ.get("GEOFIX_MILVUS_URI") else running_admin(data_dir or default_data_dir()))
+    if admin or os.environ.get("GEOFIX_MILVUS_URI"):
+        return admin
+    return running_admin(data_dir or default_data_dir()) or ""
 
 
 def open_server(address: str, bundle: Bundle) -> GalleryAdmin:
