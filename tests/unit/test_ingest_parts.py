@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from geofix.cli.gallery_access import ray_cluster
-from geofix.errors import ConfigurationError, InvalidInput
+from geofix.errors import ConfigurationError, InvalidInput, Overloaded, Reason
 from geofix.ingest.add import AddOptions
 from geofix.ingest.claims import OwnClaims
 from geofix.ingest.items import Item, Skipped, Why
-from geofix.ingest.on_ray import Book, RayAdder
+from geofix.ingest.on_ray import FAILURES, REPORTS, SOURCES, Book, Failure, RayAdder
+from geofix.ingest.parts import Files
 from geofix.ingest.report import Report
-from geofix.ingest.sources import Source
+from geofix.ingest.sources import Columns, Source
 from geofix.ingest.split import split
 
 UNUSED: Any = None
@@ -109,6 +110,29 @@ def test_a_lite_directory_is_not_for_workers(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.delenv("GEOFIX_MILVUS_URI", raising=False)
     with pytest.raises(ConfigurationError, match="cannot share a Milvus Lite directory: start `geofix up`"):
         ray_cluster(UNUSED, "", tmp_path, "", "", 2)
+
+
+def test_what_travels_between_driver_and_workers_arrives_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("f,lat,lon\na,1,2\n")
+    pq.write_table(pa.table({"file": ["a"], "lat": [1.0], "lon": [2.0]}), tmp_path / "t.parquet")
+    directory = Source(tmp_path, part=Files(("a", "b")))
+    for source in (
+        *split(Source(tmp_path / "t.csv", tmp_path, Columns("f")), 9),
+        *split(Source(tmp_path / "t.parquet"), 9),
+        directory,
+    ):
+        assert SOURCES.validate_json(SOURCES.dump_json(source)) == source
+    report = Report("v", 3, 1, 2, 0.5)
+    report.skip(Skipped("a", Why.TWICE, "b"))
+    assert REPORTS.validate_json(REPORTS.dump_json(report)) == report
+    error = Overloaded("full", Reason.STORAGE_FULL, {"a": "b"})
+    found = FAILURES.validate_json(FAILURES.dump_json(Failure.of(error))).error()
+    assert (type(found), found.message, found.reason, found.metadata) == (
+        Overloaded,
+        "full",
+        Reason.STORAGE_FULL,
+        {"a": "b"},
+    )
 
 
 def test_claims_of_one_process() -> None:

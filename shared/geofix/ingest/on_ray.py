@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from geofix.bundle import Bundle
-from geofix.errors import ConfigurationError, GeofixError, Unavailable
+from geofix.errors import WIRE_ERRORS, ConfigurationError, GeofixError, Reason, Unavailable
 from geofix.gallery.admin import GalleryAdmin
 from geofix.gallery.layout import GalleryInfo
 from geofix.ingest.add import Adder, AddOptions, job_of
@@ -31,6 +32,7 @@ LEAST_IMAGES, MOST_IMAGES = 100, 8_000
 """Images of a part: as many as the writer holds, so that rows of one partition go together; fewer of a small source."""
 PARTS_EACH = 4
 """Parts of a source for each worker, so that one that is done early finds more to do."""
+SOURCES, REPORTS = TypeAdapter(Source), TypeAdapter(Report)
 _LOCAL = {
     "include_dashboard": False,
     "object_store_memory": 100 * 2**20,  # reports alone pass through it
@@ -153,7 +155,7 @@ class RayAdder:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         book = ray.remote(num_cpus=0)(Book).remote()
-        rows = [{"number": number, "part": pickle.dumps(part)} for number, part in enumerate(parts)]
+        rows = [{"number": n, "part": SOURCES.dump_json(part).decode()} for n, part in enumerate(parts)]
         done = ray.data.from_items(rows, override_num_blocks=max(1, len(rows))).map_batches(
             Worker,
             fn_constructor_args=(self._cluster, info, self._options, book),
@@ -163,10 +165,9 @@ class RayAdder:
             num_gpus=self._cluster.gpus,
         )
         for row in done.iter_rows():
-            found = pickle.loads(row["report"])  # noqa: S301 - our own workers'
-            if isinstance(found, GeofixError):
-                raise found
-            yield found
+            if row["failure"]:
+                raise FAILURES.validate_json(row["failure"]).error()
+            yield REPORTS.validate_json(row["report"])
 
     def _wait(self, work: Callable[[], GalleryInfo]) -> GalleryInfo:
         return patiently(work, self._options.patience_s, self._say)
@@ -181,18 +182,45 @@ class Worker:
         self._admin = cluster.admin(self._bundle)
         self._embeds = cluster.embeds(self._bundle)
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[bytes]]:
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """Add the parts of a batch; an error of ours is an answer, for to try it again would not help."""
-        reports = [self._add(int(n), pickle.loads(p)) for n, p in zip(batch["number"], batch["part"], strict=True)]  # noqa: S301 - the driver's
-        return {"report": [pickle.dumps(report) for report in reports]}
+        reports, failures = [], []
+        for number, part in zip(batch["number"], batch["part"], strict=True):
+            report, failure = self._add(int(number), SOURCES.validate_json(part))
+            reports.append(REPORTS.dump_json(report).decode())
+            failures.append(FAILURES.dump_json(failure).decode() if failure is not None else "")
+        return {"report": reports, "failure": failures}
 
-    def _add(self, number: int, part: Source) -> Report | GeofixError:
+    def _add(self, number: int, part: Source) -> tuple[Report, Failure | None]:
         claims = BookClaims(self._book, number)
         adder = Adder(self._admin, self._bundle, self._embeds, self._options, claims=claims)
         try:
-            return adder.fill(self._info, part.items())
+            return adder.fill(self._info, part.items()), None
         except GeofixError as error:
-            return error
+            return Report(), Failure.of(error)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error of ours on its way from a worker: the name of its class, and what it says."""
+
+    kind: str
+    message: str
+    reason: Reason
+    metadata: dict[str, str]
+
+    @classmethod
+    def of(cls, error: GeofixError) -> Failure:
+        """That of an error."""
+        return cls(type(error).__name__, error.message, error.reason, error.metadata)
+
+    def error(self) -> GeofixError:
+        """The error."""
+        kinds: dict[str, type[GeofixError]] = {kind.__name__: kind for kind in (*WIRE_ERRORS, ConfigurationError)}
+        return kinds.get(self.kind, GeofixError)(self.message, self.reason, self.metadata)
+
+
+FAILURES = TypeAdapter(Failure)
 
 
 class Book:
