@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -50,14 +51,15 @@ def rows_of(admin: DirectAdmin, version: str) -> dict[str, ImageRow]:
 
 
 def reader_of(fifo: Path) -> int:
-    """The process that reads a named pipe."""
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        pid = int(descriptor.parts[2])
-        try:
-            if pid != os.getpid() and descriptor.readlink() == fifo:
-                return pid
-        except OSError:
-            continue
+    """The process that reads a named pipe; it may be a moment away from having it open."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+            pid = int(descriptor.parts[2])
+            with contextlib.suppress(OSError):
+                if pid != os.getpid() and descriptor.readlink() == fifo:
+                    return pid
+        time.sleep(0.05)
     raise AssertionError(f"nobody reads {fifo}")
 
 
@@ -97,6 +99,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_all_is_as_the_plain_engine_ma
         assert process.wait(SECONDS) == 0, log.read_text()
     finally:
         process.kill()
+        process.wait(SECONDS)
 
     said = log.read_text()
     assert f"{Why.BAD_COORDINATES.value}" in said
