@@ -13,9 +13,9 @@ import pytest
 from geofix.cli.gallery_access import ray_cluster
 from geofix.errors import ConfigurationError, InvalidInput, Overloaded, Reason
 from geofix.ingest.add import AddOptions
-from geofix.ingest.claims import OwnClaims
+from geofix.ingest.claims import Book, OwnClaims
 from geofix.ingest.items import Item, Skipped, Why
-from geofix.ingest.on_ray import FAILURES, REPORTS, SOURCES, Book, Failure, RayAdder
+from geofix.ingest.on_ray import FAILURES, REPORTS, SOURCES, Failure, RayAdder
 from geofix.ingest.parts import Files
 from geofix.ingest.report import Report
 from geofix.ingest.sources import Columns, Source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -109,9 +110,11 @@ def add(
     from geofix.cli.output import say
     from geofix.ingest.add import Adder, AddOptions
     from geofix.ingest.on_ray import RayAdder
+    from geofix.ingest.ray_running import ray_running
     from geofix.ingest.sources import Columns, Source
 
-    with session("add", bundle, admin, data_dir) as (loaded, access):
+    around = ray_running(workers) if engine is Engine.RAY else contextlib.nullcontext()
+    with session("add", bundle, admin, data_dir, around) as (loaded, access):
         info = version_named(access, loaded, version)
         where = Source(source, images, Columns(file_column, lat_column, lon_column))
         options = AddOptions(near_bits if skip_near else None, patience)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,20 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def session(
-    command: str, bundle: Path | None, admin: str, data_dir: Path | None
+    command: str,
+    bundle: Path | None,
+    admin: str,
+    data_dir: Path | None,
+    around: AbstractContextManager[None] = contextlib.nullcontext(),
 ) -> Iterator[tuple[Bundle, GalleryAdmin]]:
-    """The bundle and the gallery; errors of ours are one line and exit code 1 (settings: 2)."""
+    """The bundle and the gallery, inside `around`; errors of ours are one line and exit code 1 (settings: 2)."""
     from geofix.cli.gallery_access import chosen_bundle, opened
     from geofix.cli.output import say
     from geofix.errors import ConfigurationError, GeofixError
 
     try:
         loaded = chosen_bundle(bundle)
-        with opened(loaded, admin, data_dir) as access:
+        with around, opened(loaded, admin, data_dir) as access:
             yield loaded, access
     except GeofixError as error:
         say(f"geofix gallery {command}: {error.message}")

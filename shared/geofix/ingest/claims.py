@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 Place = tuple[float, float]
 """Latitude and longitude, WGS84 degrees."""
@@ -42,3 +42,43 @@ class OwnClaims:
         with self._lock:
             for image in ids:
                 self._places.pop(image, None)
+
+
+class Book:
+    """The claims of all parts that are being worked on. An actor: one call at a time."""
+
+    def __init__(self) -> None:
+        self._claims = OwnClaims()
+        self._of_part: dict[int, set[str]] = {}
+
+    def begin(self, part: int) -> None:
+        """Work on a part begins: what a worker that died had claimed for it is free."""
+        self._claims.release(self._of_part.pop(part, ()))
+
+    def claim(self, part: int, places: Mapping[str, Place]) -> dict[str, Place]:
+        """See `Claims`."""
+        known = self._claims.claim(places)
+        self._of_part.setdefault(part, set()).update(places.keys() - known.keys())
+        return known
+
+    def release(self, part: int, ids: Iterable[str]) -> None:
+        """See `Claims`."""
+        self._claims.release(ids)
+        self._of_part.get(part, set()).difference_update(ids)
+
+
+class BookClaims:
+    """The claims of a part, in the book of all, an actor of Ray; `get` waits for its answer."""
+
+    def __init__(self, book: Any, part: int, get: Callable[[Any], Any]) -> None:
+        self._book, self._part, self._get = book, part, get
+        self._get(book.begin.remote(part))
+
+    def claim(self, places: Mapping[str, Place]) -> dict[str, Place]:
+        """See `Claims`."""
+        known: dict[str, Place] = self._get(self._book.claim.remote(self._part, dict(places)))
+        return known
+
+    def release(self, ids: Iterable[str]) -> None:
+        """See `Claims`."""
+        self._book.release.remote(self._part, list(ids))

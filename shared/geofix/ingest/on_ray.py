@@ -8,9 +8,8 @@ One actor keeps the claims of all, so that the same bytes in two parts become on
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +20,9 @@ from geofix.errors import WIRE_ERRORS, ConfigurationError, GeofixError, Reason, 
 from geofix.gallery.admin import GalleryAdmin
 from geofix.gallery.layout import GalleryInfo
 from geofix.ingest.add import Adder, AddOptions, job_of
-from geofix.ingest.claims import OwnClaims, Place
+from geofix.ingest.claims import Book, BookClaims
 from geofix.ingest.embed import Embeds
+from geofix.ingest.ray_running import imported_ray
 from geofix.ingest.report import Report
 from geofix.ingest.sources import Source
 from geofix.ingest.split import split
@@ -33,14 +33,6 @@ LEAST_IMAGES, MOST_IMAGES = 100, 8_000
 PARTS_EACH = 4
 """Parts of a source for each worker, so that one that is done early finds more to do."""
 SOURCES, REPORTS = TypeAdapter(Source), TypeAdapter(Report)
-_LOCAL = {
-    "include_dashboard": False,
-    "object_store_memory": 100 * 2**20,  # reports alone pass through it
-    "log_to_driver": False,
-}
-"""Where no cluster is named, Ray is started on this machine."""
-_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Set to 0, Ray takes this machine's address to be 127.0.0.1, on any system."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,7 @@ class RayAdder:
         self._say, self._progress = say, progress
 
     def run(self, version: str, source: Source) -> Report:
-        """Add everything that is not there yet; returns when the database has acknowledged all of it.
+        """Add everything that is not there yet; returns when the database has acknowledged all of it. Inside `ray_running`.
 
         Raises:
             GeofixError: as `Adder.run`; ConfigurationError: Ray is not installed, or near-duplicates are to be left out.
@@ -96,14 +88,13 @@ class RayAdder:
             raise ConfigurationError(
                 "--skip-near-duplicates needs one process that sees all images: use --engine plain"
             )
-        ray = _ray()
+        ray = imported_ray()
         started, job = time.perf_counter(), job_of(source)
         images = source.images.resolve() if source.images is not None else None
         source = replace(source, path=source.path.resolve(), images=images)
         parts = list(split(source, self._part_images(source)))
         info = self._wait(lambda: self._admin.begin_add(version, job))
         report = Report(info.name)
-        self._start(ray)
         try:
             for part in self._reports(ray, info, parts):
                 report.merge(part)
@@ -113,35 +104,12 @@ class RayAdder:
             raise Unavailable(
                 f"Ray failed ({type(error).__name__}): run it again, and it goes on where it stopped"
             ) from error
-        finally:
-            ray.shutdown()
         self._wait(lambda: self._admin.finish_add(version, job))
         return report
 
     def _part_images(self, source: Source) -> int:
         wanted = (source.count() or 0) // (PARTS_EACH * self._cluster.workers)
         return min(max(wanted, LEAST_IMAGES), MOST_IMAGES)
-
-    def _start(self, ray: Any) -> None:
-        """Join the cluster of RAY_ADDRESS, or start Ray here, with room for the workers whatever this machine has.
-
-        Raises:
-            Unavailable: neither came about.
-        """
-        address = os.environ.get("RAY_ADDRESS")
-        cores = max(os.cpu_count() or 1, round(self._cluster.workers * self._cluster.cpus))
-        here = {} if address else {**_LOCAL, "num_cpus": cores}
-        for left in (1, 0):  # on a busy machine one of Ray's processes may be late
-            try:
-                ray.init(address or "local", logging_level="ERROR", **here)
-                return
-            except Exception as error:  # Ray raises nothing narrower
-                ray.shutdown()
-                if not left:
-                    where = (
-                        f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started here"
-                    )
-                    raise Unavailable(f"{where}: {str(error).splitlines()[0]}") from error
 
     def _reports(self, ray: Any, info: GalleryInfo, parts: list[Source]) -> Iterator[Report]:
         """The reports of the parts as they come.
@@ -192,7 +160,7 @@ class Worker:
         return {"report": reports, "failure": failures}
 
     def _add(self, number: int, part: Source) -> tuple[Report, Failure | None]:
-        claims = BookClaims(self._book, number)
+        claims = BookClaims(self._book, number, imported_ray().get)
         adder = Adder(self._admin, self._bundle, self._embeds, self._options, claims=claims)
         try:
             return adder.fill(self._info, part.items()), None
@@ -221,58 +189,3 @@ class Failure:
 
 
 FAILURES = TypeAdapter(Failure)
-
-
-class Book:
-    """The claims of all parts that are being worked on. An actor: one call at a time."""
-
-    def __init__(self) -> None:
-        self._claims = OwnClaims()
-        self._of_part: dict[int, set[str]] = {}
-
-    def begin(self, part: int) -> None:
-        """Work on a part begins: what a worker that died had claimed for it is free."""
-        self._claims.release(self._of_part.pop(part, ()))
-
-    def claim(self, part: int, places: Mapping[str, Place]) -> dict[str, Place]:
-        """See `Claims`."""
-        known = self._claims.claim(places)
-        self._of_part.setdefault(part, set()).update(places.keys() - known.keys())
-        return known
-
-    def release(self, part: int, ids: Iterable[str]) -> None:
-        """See `Claims`."""
-        self._claims.release(ids)
-        self._of_part.get(part, set()).difference_update(ids)
-
-
-class BookClaims:
-    """The claims of a part, in the book of all."""
-
-    def __init__(self, book: Any, part: int) -> None:
-        self._book, self._part = book, part
-        self._get = _ray().get
-        self._get(book.begin.remote(part))
-
-    def claim(self, places: Mapping[str, Place]) -> dict[str, Place]:
-        """See `Claims`."""
-        known: dict[str, Place] = self._get(self._book.claim.remote(self._part, dict(places)))
-        return known
-
-    def release(self, ids: Iterable[str]) -> None:
-        """See `Claims`."""
-        self._book.release.remote(self._part, list(ids))
-
-
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # which would be sent to its makers
-    if "RAY_ADDRESS" not in os.environ:
-        os.environ.setdefault(_LOOPBACK, "0")  # read when Ray is imported
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ConfigurationError(
-            "--engine ray needs Ray, here and on every node of the cluster: pip install 'geofix[gallery,ray]'"
-        ) from error
-    return ray
