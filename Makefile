@@ -63,9 +63,9 @@ release-check: ## build wheel and source archive; install, import and test the w
 	@$(PYTHON) tools/release_check.py
 
 .PHONY: audit
-audit: ## known vulnerabilities of what images install (pip-audit; it asks pypi.org, and says so where it cannot)
+audit: ## known vulnerabilities of what images install (pip-audit asks pypi.org; what it cannot audit is said)
 	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit==2.10.1; }
-	@$(PYTHON) tools/audit.py build/audit/bin/pip-audit requirements/lock.txt
+	@$(PYTHON) tools/audit.py build/audit/bin/pip-audit $(wildcard requirements/*-*pu.txt)
 
 .PHONY: bench-retrieval bench-build gallery-kills gallery-photos
 bench-retrieval: setup ## searches in a gallery: Lite, a server, numpy, faiss, LanceDB, usearch (some 12 minutes; RETRIEVAL=--small)
@@ -116,6 +116,7 @@ lock: ## resolve what images install (requirements/, with hashes), from pyprojec
 	@test -x build/lock/bin/pip-compile || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install -q pip-tools==7.6.2; }
 	@build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
 		$(foreach extra,$(SERVICES) lite cpu gpu metrics otel,--extra $(extra)) --constraint constraints.txt --output-file requirements/lock.txt pyproject.toml
+	@sed -i 's#^geofix @ file:///.*#geofix @ file:.#' requirements/lock.txt # where it was resolved is nobody's business
 	@$(PYTHON) tools/make_requirements.py
 
 docs: setup-test ## build the site into build/site, its generated pages first; no network is needed

@@ -1,39 +1,53 @@
-"""`make audit`: pip-audit over a list of pinned requirements; it says plainly where its service cannot be reached.
+"""`make audit`: pip-audit over the lists of what images install; it says plainly what could not be audited.
 
-    python tools/audit.py PIP_AUDIT REQUIREMENTS
+    python tools/audit.py PIP_AUDIT REQUIREMENTS...
 
-Exit codes: 0 no known vulnerability, 1 there are some, 3 nothing was audited.
+Exit codes: 0 no known vulnerability, 1 there are some, 3 something, or everything, was not audited.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from typing import Any
 
 SECONDS = 300
 
 
-def main(pip_audit: str, requirements: str) -> int:
+def outcome(report: dict[str, Any]) -> tuple[int, list[str]]:
+    """The exit code, and lines for people, of what pip-audit reports as JSON."""
+    packages = report["dependencies"]
+    skipped = [each for each in packages if "skip_reason" in each]
+    lines = [
+        f"{each['name']} {each['version']}: {found['id']}, mended in {', '.join(found['fix_versions']) or 'no version'}"
+        for each in packages
+        for found in each.get("vulns", ())
+    ]
+    if lines:
+        return 1, lines
+    audited = len(packages) - len(skipped)
+    if skipped:
+        why = skipped[0]["skip_reason"]
+        return 3, [f"NOT AUDITED: {len(skipped)} of {len(packages)} packages, such as {skipped[0]['name']}: {why}"]
+    return 0, [f"{audited} packages, no known vulnerability"]
+
+
+def main(pip_audit: str, *requirements: str) -> int:
     """Run it; the exit code."""
-    command = [pip_audit, "--requirement", requirements, "--disable-pip", "--progress-spinner", "off"]
+    lists = [word for name in requirements for word in ("--requirement", name)]
+    command = [pip_audit, *lists, "--disable-pip", "--progress-spinner", "off", "--format", "json"]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        code, lines = outcome(json.loads(ended.stdout))
     except subprocess.TimeoutExpired:
-        return _not_audited(f"no answer within {SECONDS} s")
-    if ended.returncode == 0:
-        print(ended.stderr.strip() or f"{requirements}: no known vulnerability")
-        return 0
-    if "Vulnerability ID" in ended.stdout or "Found " in ended.stderr:
-        print(ended.stdout + ended.stderr)
-        return 1
-    last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    return _not_audited(last)
-
-
-def _not_audited(why: str) -> int:
-    print(f"NOT AUDITED: pip-audit could not ask its service (pypi.org): {why}", file=sys.stderr)
-    return 3
+        code, lines = 3, [f"NOT AUDITED: no answer within {SECONDS} s"]
+    except json.JSONDecodeError:
+        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        code, lines = 3, [f"NOT AUDITED: {last}"]
+    print("\n".join(lines))
+    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))
