@@ -16,7 +16,7 @@ from geofix.errors import InvalidInput, MismatchError, Reason, Unavailable
 from geofix.gallery.admin import DirectAdmin
 from geofix.gallery.backup import back_up, checked, restore
 from geofix.gallery.layout import GalleryInfo, State
-from geofix.gallery.loader import own_calibration
+from geofix.gallery.loader import make_live, own_calibration
 from geofix.gallery.rows import ImageRow
 from geofix.gallery.store import Store
 from geofix.gallery.verify import verify
@@ -87,6 +87,18 @@ def test_a_live_version_is_restored_whole_and_answers_alike(
             assert [replace(hit, similarity=0) for hit in before] == [replace(hit, similarity=0) for hit in after]
             for hit, same in zip(before, after, strict=True):  # a sum in another order differs in its last bit
                 assert hit.similarity == pytest.approx(same.similarity, abs=1e-7)
+
+
+def test_the_bundle_s_own_gallery_which_has_nothing_set_aside(
+    admin: DirectAdmin, bundle: Bundle, tmp_path: Path
+) -> None:
+    own = make_live(admin, bundle)
+    made = back_up(admin, own, tmp_path / "own.geofix")
+    with milvus(bundle, tmp_path) as other:
+        restored = restore(other, bundle, made.path)
+        assert (restored.images, restored.calibration) == (own.images, own.calibration)
+        assert other.promote(restored.name, "").joined
+        assert make_live(other, bundle).name == own.name  # a platform that starts finds it whole
 
 
 def test_a_restore_that_was_cut_off_goes_on_and_what_is_set_aside_stays_so(

@@ -38,8 +38,9 @@ def restore(store: Store, bundle: Bundle, wanted: GalleryInfo) -> GalleryInfo:
     return restored
 
 
-def _content(info: GalleryInfo) -> tuple[int, int, str, str]:
-    return info.images, info.set_aside, info.digest, info.set_aside_digest
+def _content(info: GalleryInfo) -> tuple[int, int, int, int]:
+    """Counts and digests; one of nothing may be written as none or as zeros."""
+    return info.images, info.set_aside, int(info.digest or "0", 16), int(info.set_aside_digest or "0", 16)
 
 
 def _check(bundle: Bundle, wanted: GalleryInfo) -> None:
