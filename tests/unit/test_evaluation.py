@@ -187,6 +187,12 @@ def test_the_gain_is_paired() -> None:
     assert found.points == pytest.approx(15)
     assert 9 < found.low < 13 < 17 < found.high < 21
     assert gain(theirs, ours).high < 0
+    places = np.repeat(np.arange(50), 4).tolist()
+    assert gain(ours, theirs, places=places).points == found.points
+    wide = gain(np.repeat(ours, 4), np.repeat(theirs, 4), places=np.repeat(np.arange(200), 4).tolist())
+    narrow = gain(np.repeat(ours, 4), np.repeat(theirs, 4))
+    assert wide.high - wide.low == pytest.approx(found.high - found.low, rel=0.1)  # four views of a place are one place
+    assert wide.high - wide.low == pytest.approx(2 * (narrow.high - narrow.low), rel=0.1)
     assert gain(ours, ours).record() == {"within_km": 200, "points": 0, "low": 0, "high": 0}
 
 

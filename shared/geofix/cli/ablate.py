@@ -42,7 +42,8 @@ def write_ablation(engine: LocalEngine, asked: EvaluationSet, folder: Path) -> i
         errors[variant.name] = np.where(known, distance_km(estimates, truth), FAILED_KM)
         places = estimates if number == 0 else places
     ranges = {name: intervals(error, asked.groups, rounds=300) for name, error in errors.items()}
-    gains = {name: gain(error, errors["SwC, 1 cell, k 10, eps 1 km"]) for name, error in errors.items()}
+    published = errors["SwC, 1 cell, k 10, eps 1 km"]
+    gains = {name: gain(error, published, places=asked.groups) for name, error in errors.items()}
     kinds = {variant.name: variant.kind for variant in found}
     (folder / "report.json").write_text(json.dumps(_record(engine, errors, ranges, gains, kinds), indent=1) + "\n")
     (folder / "report.md").write_text(_markdown(engine, errors, ranges, gains))

@@ -125,7 +125,7 @@ def evaluate(
     continents = by_continent(outcomes[STRATEGIES[0]])
     seconds = time.perf_counter() - started
     default = metrics[STRATEGIES[0]]
-    over_cells = gain(errors_km(outcomes["posterior"]), errors_km(outcomes["classification"]))
+    over_cells = gain(errors_km(outcomes["posterior"]), errors_km(outcomes["classification"]), places=asked.groups)
     if as_json:
         records = {s: metrics[s].record() | {"intervals": ranges[s].record()} for s in STRATEGIES}
         record = records.pop(STRATEGIES[0]) | records
