@@ -59,6 +59,9 @@ def test_tls_that_cannot_work_is_explained(
     stranger = Authority().files(tmp_path / "stranger")
     with pytest.raises(ConfigurationError, match=r"not one that .*ca.pem vouches for .*: check GEOFIX_MILVUS_CA_FILE"):
         settings_of(server, tmp_path, ROOT, stranger.ca).open_milvus()
+    (tmp_path / "text.pem").write_text("no certificate")
+    with pytest.raises(ConfigurationError, match=r"text.pem holds no certificate in PEM form"):
+        settings_of(server, tmp_path, ROOT, tmp_path / "text.pem").open_milvus()
     with pytest.raises(ConfigurationError, match="it asks for TLS: set GEOFIX_MILVUS_CA_FILE"):
         settings_of(server, tmp_path, ROOT, None).open_milvus()
     with pytest.raises(ConfigurationError, match="it does not speak TLS"):

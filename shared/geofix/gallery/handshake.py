@@ -21,7 +21,12 @@ def tls_fault(uri: str, ca_file: Path | None) -> str | None:
     if parts.scheme == "unix" or not parts.hostname:
         return None
     secure = ca_file is not None or parts.scheme == "https"
-    context = ssl.create_default_context(cafile=ca_file) if secure else ssl._create_unverified_context()  # noqa: S323 - nothing is sent
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError:
+        return f"{ca_file} holds no certificate in PEM form: check GEOFIX_MILVUS_CA_FILE"
+    if not secure:
+        context = ssl._create_unverified_context()  # noqa: S323 - nothing is sent
     context.set_alpn_protocols(["h2"])
     try:
         with (

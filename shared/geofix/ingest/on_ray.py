@@ -32,6 +32,8 @@ LEAST_IMAGES, MOST_IMAGES = 100, 8_000
 """Images of a part: as many as the writer holds, so that rows of one partition go together; fewer of a small source."""
 PARTS_EACH = 4
 """Parts of a source for each worker, so that one that is done early finds more to do."""
+PATIENCE = 10
+"""Workers that may die over one part; an image that ends the process that reads it would otherwise do so forever."""
 SOURCES, REPORTS = TypeAdapter(Source), TypeAdapter(Report)
 
 
@@ -131,6 +133,7 @@ class RayAdder:
             compute=ray.data.ActorPoolStrategy(size=self._cluster.workers, max_tasks_in_flight_per_actor=1),
             num_cpus=self._cluster.cpus,
             num_gpus=self._cluster.gpus,
+            max_task_retries=PATIENCE,
         )
         for row in done.iter_rows():
             if row["failure"]:
@@ -145,10 +148,8 @@ class Worker:
     """An actor that adds parts, one after another."""
 
     def __init__(self, cluster: Cluster, info: GalleryInfo, options: AddOptions, book: Any) -> None:
-        self._info, self._options, self._book = info, options, book
-        self._bundle = cluster.bundle()
-        self._admin = cluster.admin(self._bundle)
-        self._embeds = cluster.embeds(self._bundle)
+        self._cluster, self._info, self._options, self._book = cluster, info, options, book
+        self._opened: tuple[GalleryAdmin, Bundle, Embeds] | None = None
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """Add the parts of a batch; an error of ours is an answer, for to try it again would not help."""
@@ -161,11 +162,18 @@ class Worker:
 
     def _add(self, number: int, part: Source) -> tuple[Report, Failure | None]:
         claims = BookClaims(self._book, number, imported_ray().get)
-        adder = Adder(self._admin, self._bundle, self._embeds, self._options, claims=claims)
         try:
+            adder = Adder(*self._open(), self._options, claims=claims)
             return adder.fill(self._info, part.items()), None
         except GeofixError as error:
             return Report(), Failure.of(error)
+
+    def _open(self) -> tuple[GalleryAdmin, Bundle, Embeds]:
+        """What the parts are added with; opened with the first of them, so that what is wrong with it is an answer too."""
+        if self._opened is None:
+            bundle = self._cluster.bundle()
+            self._opened = self._cluster.admin(bundle), bundle, self._cluster.embeds(bundle)
+        return self._opened
 
 
 @dataclass(frozen=True)
