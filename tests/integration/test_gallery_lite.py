@@ -318,8 +318,9 @@ def test_a_collection_of_something_else_is_no_gallery() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "partitions"), [(1, 64), (40_000, 64), (640_001, 128), (2_500_000, 256), (10_000_000, 1024), (10**8, 1024)]
+    ("rows", "on_lite", "on_server"),
+    [(1, 64, 64), (25_601, 128, 64), (100_000, 256, 64), (1_000_000, 1024, 256), (10**8, 1024, 1024)],
 )
-def test_partitions_follow_the_rows(rows: int, partitions: int) -> None:
-    assert partition_count(rows) == partitions
-    assert json.dumps(partition_name(partitions + 5, partitions)) == '"p5"'
+def test_partitions_follow_the_rows(rows: int, on_lite: int, on_server: int) -> None:
+    assert (partition_count(rows, lite=True), partition_count(rows, lite=False)) == (on_lite, on_server)
+    assert json.dumps(partition_name(on_lite + 5, on_lite)) == '"p5"'

@@ -24,7 +24,9 @@ OUTPUT_FIELDS = ("cell_id", "lat", "lon", "payload")
 LEAST_PARTITIONS, MOST_PARTITIONS = 64, 1024
 """A search costs the rows of its partitions. On Milvus Lite a partition costs 2 ms once, so fewer would save nothing; Milvus
 allows 1,024 a collection."""
-ROWS_PER_PARTITION = 10_000
+SERVER_ROWS, LITE_ROWS = 5_000, 400
+"""Rows of a partition on average, at most, while there are partitions left. A server reads 5,000 rows in a fraction of what a
+call takes; Milvus Lite looks at each row in Python, some microseconds (benchmarks/retrieval.py)."""
 SET_ASIDE, THUMBNAILS = "__set_aside", "__thumbnails"
 """Endings of the names of the two collections beside a version's."""
 LABEL = "^[a-z0-9]([a-z0-9_]{0,62}[a-z0-9])?$"
@@ -156,9 +158,9 @@ def is_version(name: str, alias: str) -> bool:
     return label != name and bool(re.match(LABEL, label)) and "__" not in label
 
 
-def partition_count(rows: int) -> int:
-    """Hash partitions for a gallery of `rows`: at most 10,000 rows in each, on average, within 64 to 1,024; a power of two."""
-    wanted = max(LEAST_PARTITIONS, -(-rows // ROWS_PER_PARTITION))
+def partition_count(rows: int, *, lite: bool) -> int:
+    """Hash partitions for a gallery of `rows`: few rows in each, on average, within 64 to 1,024 of them; a power of two."""
+    wanted = max(LEAST_PARTITIONS, -(-rows // (LITE_ROWS if lite else SERVER_ROWS)))
     return min(MOST_PARTITIONS, 1 << (wanted - 1).bit_length())
 
 
