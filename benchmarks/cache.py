@@ -36,6 +36,7 @@ from geofix.v1.types_pb2 import ImageSource
 from geofix.vectors import pack_vector
 from geofix_gateway.handlers import add_handlers
 from pictures import jpegs
+from processes import processor_s
 
 LOCATE = "/geofix.v1.GeolocationService/Locate"
 CLIENTS = 16
@@ -128,12 +129,6 @@ async def load(address: str, request: bytes, seconds: float) -> tuple[float, int
     return cached / report.seconds, cached, report.codes["OK"]
 
 
-def cpu_s(pid: int) -> float:
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def gateway_pid() -> int:
     """The gateway among this process's children."""
     for children in Path("/proc/self/task").glob("*/children"):
@@ -155,12 +150,12 @@ async def compare(gateway: str, bundle: Path, request: bytes, *, pairs: int, sec
         for pair in range(-1, pairs):  # the first pair warms up
             for name in sorted(servers, reverse=pair % 2 == 1):
                 address, pid = servers[name]
-                before = cpu_s(pid)
+                before = processor_s(pid)
                 rate, hits, calls = await load(address, request, seconds)
                 if pair >= 0:
                     rates[name].append(rate)
                     shares[name].append(hits / calls)
-                    cpu[name].append((cpu_s(pid) - before) / calls * 1e6)
+                    cpu[name].append((processor_s(pid) - before) / calls * 1e6)
     ratios = sorted(a / b for a, b in zip(rates["cached"], rates["constant"], strict=True))
     cached, constant_rate = (statistics.median(rates[name]) for name in ("cached", "constant"))
     print(f"{what}: {len(request)} bytes asked, {len(answer)} answered")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import statistics
 import tempfile
 import threading
@@ -22,10 +21,10 @@ from geofix.gallery.admin import DirectAdmin
 from geofix.gallery.calls import Call
 from geofix.gallery.layout import GalleryInfo, partition_names
 from geofix.gallery.store import Store
+from processes import processor_s, resident_mb
 from retrieval_data import Data, K, Query, recall
 from retrieval_libraries import Faiss, Lance, Library, Numpy, Searches, Usearch, size_of
 from retrieval_milvus import PymilvusAlone, Service, fill, insert_rates, server, write_bundle
-from startup import resident_mb
 
 CLIENTS = (4, 16)
 CHECKED, WARM = 50, 20
@@ -159,15 +158,10 @@ def settle(pid: int | None, most_s: float = 120.0) -> None:
     """Wait until a server that was filled has put its segments in order: until it uses under a fifth of a core for 3 s."""
     end = time.monotonic() + most_s
     while pid is not None and time.monotonic() < end:
-        before = _processor_s(pid)
+        before = processor_s(pid)
         time.sleep(3)
-        if _processor_s(pid) - before < 0.6:
+        if processor_s(pid) - before < 0.6:
             return
-
-
-def _processor_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime and stime
 
 
 def _ratios(service: Service, uri: str, searched: Sequence[tuple[Data, GalleryInfo]], seconds: float) -> list[str]:

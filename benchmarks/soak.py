@@ -31,6 +31,7 @@ from geofix.v1 import geolocation_service_pb2 as pb
 from geofix.v1 import geolocation_service_pb2_grpc as rpc
 from geofix.v1.types_pb2 import ImageSource
 from pictures import jpegs
+from processes import resident_mb
 
 EVERY_S = 2.0
 """Pause between looks."""
@@ -39,12 +40,11 @@ Samples = dict[tuple[str, str], list[float]]
 
 
 def look(platform: Platform) -> dict[tuple[str, str], float]:
-    """What each process holds now: memory in MiB, descriptors, threads and, of services, tasks of its event loop."""
+    """What each process holds now: memory in MB, descriptors, threads and, of services, tasks of its event loop."""
     found: dict[tuple[str, str], float] = {}
     for name, pid in platform.pids.items():
         process = Path("/proc") / str(pid)
-        resident = int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        found[name, "memory"] = resident / 2**20
+        found[name, "memory"] = resident_mb(pid)
         found[name, "descriptors"] = len(os.listdir(process / "fd"))
         found[name, "threads"] = len(os.listdir(process / "task"))
     for name, url in platform.metrics.items():
@@ -136,7 +136,9 @@ def main() -> int:
         report, samples = asyncio.run(soak(platform, options))
     print("\n".join(report.lines()))
     print(f"\nwatched for {options.seconds:.0f} s after {options.warm_up:.0f} s of warm-up\n")
-    print("| service | memory, MiB | growth | descriptors | threads | tasks |\n|---|---|---|---|---|---|")
+    print(
+        "| service | memory, MB | growth | most | cores used | descriptors | threads | tasks |\n|---|---|---|--:|--:|---|---|---|"
+    )
     worst = 0.0
     for name in sorted({name for name, _ in samples}):
         first, last = growth(samples[name, "memory"])

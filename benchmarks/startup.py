@@ -17,14 +17,9 @@ from geofix.bundle import Bundle
 from geofix.platform.child import Child
 from geofix.platform.ports import HOST, free_ports
 from geofix.platform.probe import Probe
+from processes import resident_mb
 from replicas import stores
 from started import default_bundle
-
-
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process, 10^6 bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS"))
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from contract.rendered import (
     overlay,
     pods,
 )
+from geofix.capacity import measured
 from geofix.probe import HEALTH_NAMES
 from geofix.settings import ServiceSettings, Settings
 from geofix.variables import known_variables
@@ -225,6 +226,28 @@ def test_in_production_every_service_scales_and_survives_a_drain_of_nodes() -> N
             == named(manifests, "ServiceAccount", service)["metadata"]["name"]
         )
         assert pods(manifests)[service]["topologySpreadConstraints"]
+
+
+def test_requests_and_limits_are_those_of_the_measured_use() -> None:
+    """A pod has the most memory that its service was seen to take, a quarter more before it is ended, and a core."""
+    memory_mib = measured().memory_mib
+    for name in OVERLAYS:
+        for service, most_mib in memory_mib.items():
+            resources = container(pods(overlay(name))[service])["resources"]
+            requests, limits = resources["requests"], resources["limits"]
+            assert mebibytes(requests["memory"]) >= most_mib, (name, service)
+            assert mebibytes(limits["memory"]) >= 1.25 * mebibytes(requests["memory"]), (name, service)
+            assert cores_of(limits["cpu"]) >= 1, (name, service)
+
+
+def mebibytes(quantity: str) -> int:
+    factor = {"Mi": 1, "Gi": 1024}[quantity[-2:]]
+    return int(quantity[:-2]) * factor
+
+
+def cores_of(quantity: str | int) -> float:
+    text = str(quantity)
+    return int(text[:-1]) / 1000 if text.endswith("m") else float(text)
 
 
 def test_network_policies_open_exactly_the_edges_of_the_settings(tmp_path: Path) -> None:
