@@ -32,7 +32,8 @@ class Cluster:
 
 def dbscan_labels(xyz: ArrayLike, eps_km: float, min_samples: int) -> NDArray[np.int64]:
     """DBSCAN label of each place (unit vectors, shape (n, 3)); −1 is noise, which min_samples = 1 never leaves."""
-    from sklearn.cluster import DBSCAN  # scikit-learn takes a second to import; only the gateway and evaluation cluster
+    from sklearn import config_context  # scikit-learn takes a second to import; only the gateway and evaluation cluster
+    from sklearn.cluster import DBSCAN
 
     v = np.asarray(xyz, float).reshape(-1, 3)
     if len(v) == 0:
@@ -43,7 +44,8 @@ def dbscan_labels(xyz: ArrayLike, eps_km: float, min_samples: int) -> NDArray[np
     # Places closer than eps by rounding alone stay together: 1e-9 of a radian is 6 mm.
     eps = 2 * np.sin(min(eps_km / EARTH_RADIUS_KM, np.pi) / 2) + 1e-9
     model = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed")
-    return np.asarray(model.fit_predict(chord), np.int64)
+    with config_context(assume_finite=True):  # looking at a hundred places again takes longer than to cluster them
+        return np.asarray(model.fit_predict(chord), np.int64)
 
 
 def clusters_of(xyz: ArrayLike, eps_km: float, min_samples: int = 1) -> list[Cluster]:
@@ -62,6 +64,8 @@ def clusters_of(xyz: ArrayLike, eps_km: float, min_samples: int = 1) -> list[Clu
 
 
 def _centre(xyz: FloatArray) -> FloatArray:
+    if len(xyz) == 1:  # most clusters are one place
+        return np.asarray(xyz[0])
     try:
         return mean_direction(xyz)
     except ValueError:  # places that cancel out (both ends of a diameter): the best match stands for them
