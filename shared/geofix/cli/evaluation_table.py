@@ -58,7 +58,7 @@ def show_continents(continents: Mapping[str, Metrics]) -> None:
     first = next(iter(continents.values()))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("default, truths in", no_wrap=True)
-    columns = ["images", "within 200 km", "within 750 km", "median error"]
+    columns = ["images", "within 200 km", "within 750 km", "median"]
     columns += [
         text for level in first.coverage for text in (f"inside the {level} % radius", f"median {level} % radius")
     ]
