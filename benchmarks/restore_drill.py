@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from geofix.bundle import Bundle
 from geofix.gallery.admin import DirectAdmin, Query
 from geofix.gallery.backup import back_up, restore
+from geofix.gallery.backup_file import content_hash, read_rows
 from geofix.gallery.loader import make_live
 from geofix.gallery.store import Store
 from started import default_bundle
@@ -48,10 +50,12 @@ def main() -> None:
         print(f"restore    {time.monotonic() - began:.1f} s, verified")
         second.promote(restored.name, restored.calibration)
         again = back_up(second, restored, directory / "again.geofix")
+        # As if both said the same of themselves: when they were made and promoted may differ, their rows may not.
+        same = content_hash(replace(again, info=kept.info, said=kept.said), read_rows(again)) == kept.sha256
         after = [[hit.id for hit in hits] for hits in second.search(restored.name, queries)]
         second.close()
     print(f"rows lost             {live.images - restored.images}")
-    print(f"content differs       {int(again.sha256 != kept.sha256)} of 1 backup of the restored version")
+    print(f"content of all rows   {'the same' if same else 'differs'}, to the last bit")
     print(f"answers that differ   {sum(a != b for a, b in zip(before, after, strict=True))} of {len(queries)} searches")
 
 
