@@ -20,9 +20,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 import started
+from driver import Report
 from geofix.bundle import GALLERY, Bundle
 from geofix.gallery.loader import load_bundle_gallery
-from load import load
+from load import answered
 from loops import LoopProcess
 from pairs import compare, median_interval
 from pictures import jpegs
@@ -44,27 +45,9 @@ def fastest(bare: LoopProcess, seconds: float) -> tuple[int, int]:
     return max(rates, key=lambda each: rates[each])
 
 
-def platform_run(address: str, images: list[bytes], clients: int, seconds: float) -> tuple[float, float, float]:
-    """Images a second of a closed loop, none from the cache; its p50 in milliseconds; cores that the driver used.
-
-    Raises:
-        SystemExit: not every call was answered.
-    """
-    report = asyncio.run(
-        load(
-            address,
-            images,
-            clients=clients,
-            seconds=seconds,
-            rate=None,
-            arrivals="constant",
-            deadline_s=30,
-            cached=False,
-        )
-    )
-    if set(report.codes) != {"OK"}:
-        raise SystemExit(f"not every call was answered: {dict(report.codes)}")
-    return report.rate, report.percentile_ms(50), report.driver_cpu_s / report.seconds
+def located(address: str, images: list[bytes], clients: int, seconds: float) -> Report:
+    """A closed loop at the platform."""
+    return asyncio.run(answered(address, images, clients=clients, seconds=seconds))
 
 
 def added_ms(address: str, images: list[bytes], bare: LoopProcess, pairs: int, seconds: float) -> list[float]:
@@ -72,9 +55,9 @@ def added_ms(address: str, images: list[bytes], bare: LoopProcess, pairs: int, s
     added = []
     for pair in range(pairs):
         if pair % 2:
-            alone, ours = bare.run(seconds).p50_ms, platform_run(address, images, 1, seconds)[1]
+            alone, ours = bare.run(seconds).p50_ms, located(address, images, 1, seconds).percentile_ms(50)
         else:
-            ours, alone = platform_run(address, images, 1, seconds)[1], bare.run(seconds).p50_ms
+            ours, alone = located(address, images, 1, seconds).percentile_ms(50), bare.run(seconds).p50_ms
         print(f"pair {pair + 1}: one client, p50: platform {ours:.1f} ms, bare {alone:.1f} ms", flush=True)
         added.append(ours - alone)
     return added
@@ -117,9 +100,9 @@ def main() -> None:
         cores: list[float] = []
 
         def ours() -> float:
-            rate, _, driver = platform_run(platform.address, images, options.clients, options.seconds)
-            cores.append(driver)
-            return rate
+            report = located(platform.address, images, options.clients, options.seconds)
+            cores.append(report.driver_cpu_s / report.seconds)
+            return report.rate
 
         ours()
         names = ("platform", "bare")

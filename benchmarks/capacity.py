@@ -21,7 +21,7 @@ import started
 from geofix.bundle import GALLERY, Bundle
 from geofix.capacity import SERVICES
 from geofix.gallery.layout import partition_count
-from load import load
+from load import answered
 from pictures import jpegs
 from processes import processor_s
 
@@ -66,20 +66,9 @@ def main() -> None:
 
         def run(clients: int) -> tuple[float, dict[str, float]]:
             before = {name: processor_s(platform.pids[name]) for name in SERVICES}
-            report = asyncio.run(
-                load(
-                    platform.address,
-                    images,
-                    clients=clients,
-                    seconds=given.seconds,
-                    rate=None,
-                    arrivals="constant",
-                    deadline_s=30,
-                    cached=False,
-                )
-            )
-            answered = report.codes["OK"] + 4  # those that warmed it up too
-            used = {name: (processor_s(platform.pids[name]) - before[name]) / answered for name in SERVICES}
+            report = asyncio.run(answered(platform.address, images, clients=clients, seconds=given.seconds))
+            count = report.codes["OK"] + 4  # those that warmed it up too
+            used = {name: (processor_s(platform.pids[name]) - before[name]) / count for name in SERVICES}
             return report.percentile_ms(99) / 1000, used
 
         alone_s, _ = run(1)

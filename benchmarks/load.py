@@ -50,10 +50,10 @@ async def load(
         return await open_loop(call, rate, seconds, arrivals=arrivals)
 
 
-async def capacity(
+async def answered(
     address: str, images: list[bytes], *, clients: int, seconds: float, peer: PeerCredentials | None = None
-) -> float:
-    """Images a second of a closed loop, none from the cache.
+) -> Report:
+    """A closed loop of images that are all computed, none taken from the cache.
 
     Raises:
         SystemExit: not every call was answered.
@@ -71,7 +71,14 @@ async def capacity(
     )
     if set(report.codes) != {OK}:
         raise SystemExit(f"not every call was answered: {dict(report.codes)}")
-    return report.rate
+    return report
+
+
+async def capacity(
+    address: str, images: list[bytes], *, clients: int, seconds: float, peer: PeerCredentials | None = None
+) -> float:
+    """Images a second of such a closed loop."""
+    return (await answered(address, images, clients=clients, seconds=seconds, peer=peer)).rate
 
 
 async def warm_up(call: Call, calls: int) -> None:

@@ -13,12 +13,8 @@ import asyncio
 from pathlib import Path
 
 import started
-from driver import OK, open_loop
-from geofix.channel import open_channel
-from geofix.v1 import geolocation_service_pb2 as pb
-from geofix.v1 import geolocation_service_pb2_grpc as rpc
-from geofix.v1.types_pb2 import ImageSource
-from load import capacity
+from driver import OK
+from load import capacity, load
 from pictures import jpegs
 
 
@@ -26,17 +22,16 @@ async def overload(address: str, images: list[bytes], options: argparse.Namespac
     """Measure and print."""
     peak = await capacity(address, images, clients=options.clients, seconds=options.seconds)
     print(f"peak       {peak:8.2f} images a second, {options.clients} clients")
-    requests = [
-        pb.LocateRequest(source=ImageSource(image=image), options=pb.LocateOptions(bypass_cache=True))
-        for image in images
-    ]
-    async with open_channel(address) as channel:
-        stub = rpc.GeolocationServiceStub(channel)
-
-        async def call(number: int) -> None:
-            await stub.Locate(requests[number % len(requests)], timeout=options.deadline)
-
-        report = await open_loop(call, options.times * peak, 2 * options.seconds)
+    report = await load(
+        address,
+        images,
+        clients=0,
+        seconds=2 * options.seconds,
+        rate=options.times * peak,
+        arrivals="poisson",
+        deadline_s=options.deadline,
+        cached=False,
+    )
     late = sum(each.code == OK and each.latency_s > options.deadline for each in report.outcomes)
     good = report.goodput(options.deadline)
     print("\n".join(report.lines()))

@@ -6,7 +6,6 @@ import functools
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +83,12 @@ def container(pod: Manifest) -> Manifest:
     return found
 
 
-def environment(
-    manifests: tuple[Manifest, ...] | list[Manifest], of: Manifest, secrets: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """The variables that a container gets; those from Secrets have the values of `secrets`, by variable."""
+def environment(manifests: tuple[Manifest, ...] | list[Manifest], of: Manifest) -> dict[str, str]:
+    """The variables that a container gets."""
     found: dict[str, str] = {}
     maps = {each["metadata"]["name"]: each["data"] for each in manifests if each["kind"] == "ConfigMap"}
     for source in of.get("envFrom", []):
         found |= maps[source["configMapRef"]["name"]]
     for each in of.get("env", []):
-        found[each["name"]] = each["value"] if "value" in each else (secrets or {})[each["name"]]
+        found[each["name"]] = each["value"]
     return found

@@ -64,6 +64,7 @@ export function drawEvidenceLit() {
   }
   if (state.lit === null) return; // what was said stays, so that its link can be reached
   const neighbor = answer.neighbors[state.lit];
+  about.classList.add("says"); // from here on it stays in sight; a mere hint does not cover thumbnails
   about.replaceChildren(
     h("strong", {}, neighbor.place), ` · similarity ${neighbor.similarity.toFixed(3)} · weight ${percent(neighbor.weight)}`, h("br"),
     neighbor.attribution || "Source unknown", " ", link(neighbor) ?? "");

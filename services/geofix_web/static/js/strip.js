@@ -2,7 +2,7 @@
 
 import { h, byId } from "./dom.js";
 import { select, state } from "./store.js";
-import { km, radii, title } from "./words.js";
+import { km, radii } from "./words.js";
 
 export function drawStrip() {
   const list = byId("strip");
@@ -23,5 +23,5 @@ function tile(item) {
   return h("li", {}, h("button", {
     type: "button", class: item.state, "data-id": item.id, "aria-current": String(item.id === state.selected),
     "aria-label": `${item.name}: ${words}`, title: item.name, onclick: () => select(item.id),
-  }, picture, h("span", {}, title(item.name)), h("span", {}, words)));
+  }, picture, h("span", {}, item.name), h("span", {}, words)));
 }
