@@ -1,4 +1,4 @@
-"""`geofix bundle import swc` as people run it, and what it says where something is missing."""
+"""`geofix bundle import` as people run it, and what it says where something is missing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from geofix_training.published import random_published
 pytestmark = pytest.mark.training
 
 
-def run(*words: str | Path) -> Result:
-    return CliRunner().invoke(app, ["bundle", "import", "swc", *map(str, words)])
+def run(*words: str | Path, what: str = "swc") -> Result:
+    return CliRunner().invoke(app, ["bundle", "import", what, *map(str, words)])
 
 
 def test_files_become_a_bundle_and_a_wrong_one_is_named(tmp_path: Path) -> None:
@@ -41,3 +41,22 @@ def test_without_torch_it_says_what_to_install(tmp_path: Path, monkeypatch: pyte
     assert ran.stderr == (
         "geofix bundle import swc: this needs torch, which is not installed: pip install 'geofix[swc]'\n"
     )
+
+
+def test_geoclip_without_its_package_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "geoclip", None)
+    ran = run("--clip", tmp_path / "clip.pt", tmp_path / "out", what="geoclip")
+    assert ran.exit_code == 1
+    assert ran.stderr.startswith(
+        "geofix bundle import geoclip: the package geoclip is not installed: pip install --no-deps geoclip"
+    )
+
+
+def test_geoclip_is_read_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "geoclip/model").mkdir(parents=True)
+    (tmp_path / "geoclip/__init__.py").write_text("raise AssertionError('its code is not run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    ran = run("--clip", tmp_path / "clip.pt", tmp_path / "out", what="geoclip")
+    assert ran.exit_code == 1
+    wanted = tmp_path / "geoclip/model/weights/image_encoder_mlp_weights.pth"
+    assert ran.stderr == f"geofix bundle import geoclip: there is no file {wanted}\n"

@@ -15,7 +15,8 @@ from PIL import Image
 from geofix.bundle import GALLERY
 from geofix.errors import InvalidInput
 from geofix.local import LocalEngine
-from geofix_training.import_swc import Imported, import_swc
+from geofix_training.import_swc import import_swc
+from geofix_training.imported import Imported
 from geofix_training.published import Published, random_published, read_published
 
 pytestmark = pytest.mark.training

@@ -4,6 +4,6 @@
   `experiment` is their YAML.
 - `data/`: manifests, shards and features, indexed on disk. `engine/`: the training loop, its checkpoints and processes.
 - `heads`, `networks`, `partition`, `export`, `gallery_file`: what the stages are made of.
-- `imports`, `import_swc`, `published`, `weights`: published weights as bundles.
+- `imports`, `imported`, `weights`: published weights as bundles; `import_swc`, `published`; `import_geoclip`, `geoclip`, `clip`.
 - `orbit` and what it alone uses (`raster`, `crops`, `damage`, `features`, `reduction`, `fit_heads` and others): the demo bundle.
 """

@@ -94,13 +94,15 @@ def export(module: nn.Module, example: Tensor, path: Path, inputs: list[str], ou
         )
 
 
-def store_half(path: Path) -> None:
-    """Store the large float32 tensors of an ONNX file as float16 with a cast back; all else stays float32."""
+def store_half(path: Path, only: str = "") -> None:
+    """Store the large float32 tensors of an ONNX file, or `only` the one of that name, as float16 with a cast back."""
     model = onnx.load(path)
     graph = model.graph
     casts = []
     for tensor in graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < SMALL:
+            continue
+        if only and tensor.name != only:
             continue
         values = numpy_helper.to_array(tensor)
         if float(np.abs(values).max()) > 60_000:  # beyond float16's range

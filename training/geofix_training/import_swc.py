@@ -6,15 +6,13 @@ the component of the highest density at its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from geofix import bundle as files
 from geofix.bundle import Bundle, write_manifest
@@ -23,9 +21,9 @@ from geofix.decision import DecisionRule
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.geo import FloatArray, latlon_to_xyz
 from geofix.images import Preprocessing
-from geofix_training.export import export
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.heads import RetrievalModule
+from geofix_training.imported import Imported, Progress, check_new, export_networks
 from geofix_training.published import SIZE, Published, read_published
 
 PREPROCESSING = Preprocessing(
@@ -34,17 +32,6 @@ PREPROCESSING = Preprocessing(
 """As published: the short side to 300 pixels with Pillow's bilinear filter, no crop, ImageNet's mean and deviation."""
 CHUNK = 4096
 """Gallery rows read, embedded and written at a time: 29 MB of features."""
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Imported:
-    """The bundle, and what became of the gallery's rows."""
-
-    bundle: Bundle
-    gallery_images: int
-    repeated: int
 
 
 def import_swc(
@@ -65,12 +52,19 @@ def import_swc(
         InvalidInput: a file is not what it should be, or `out` holds something; nothing is overwritten.
         ConfigurationError: a package of the extra `swc` is missing.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InvalidInput(f"{out} exists and is not empty: name another directory for the bundle")
+    check_new(out)
     published = read_published(backbone, mvmf, rrm)
     source = _Features(gallery, published.classifier.weight.shape[1]) if gallery is not None else None
     out.mkdir(parents=True, exist_ok=True)
-    _export(published, out)
+    export_networks(
+        out,
+        published.backbone,
+        published.classifier,
+        published.embedder,
+        height=SIZE,
+        width=SIZE + 20,
+        feature_dim=published.classifier.weight.shape[1],
+    )
     count = len(published.kappa)
     cells = Cells(
         ((),) * count, latlon_to_xyz(published.lat, published.lon), published.kappa, np.zeros(count, np.int64)
@@ -90,17 +84,6 @@ def import_swc(
         decision=DecisionRule(),
     )
     return Imported(Bundle.load(out), int(images.sum()), repeated)
-
-
-def _export(published: Published, out: Path) -> None:
-    image, feature = torch.zeros(1, 3, SIZE, SIZE + 20), torch.zeros(1, published.classifier.weight.shape[1])
-    parts: tuple[tuple[nn.Module, torch.Tensor, str, str, list[str]], ...] = (
-        (published.backbone, image, files.BACKBONE, "image", ["feature"]),
-        (published.classifier, feature, files.CLASSIFIER, "feature", ["log_weights", "domain_score"]),
-        (published.embedder, feature, files.EMBEDDER, "feature", ["embedding"]),
-    )
-    for module, example, name, input_name, outputs in parts:
-        export(module, example, out / name, [input_name], outputs)
 
 
 class _Features:

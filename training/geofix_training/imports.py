@@ -13,9 +13,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    help="Make a bundle of published weights, which you bring; needs the extra `swc`.", no_args_is_help=True
-)
+app = typer.Typer(help="Make a bundle of published weights, which you bring.", no_args_is_help=True)
 
 OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Directory for the bundle; new or empty.")]
 
@@ -42,7 +40,7 @@ def swc(
 
     Exit codes: 0 done, 1 a file is not what it should be (the message names file and key), 2 usage.
     """
-    with _told("swc"):
+    with _told("swc", extra="swc"):
         from geofix_training.import_swc import import_swc
         from geofix_training.progress import bar
 
@@ -52,8 +50,43 @@ def swc(
         print(f"{done.bundle.version} in {out}: gallery of {done.gallery_images:,} images{repeated}")
 
 
+@app.command(
+    epilog="Example: pip install --no-deps geoclip && geofix bundle import geoclip --clip clip/model.safetensors build/geoclip"
+)
+def geoclip(
+    out: OutArgument,
+    clip: Annotated[
+        Path, _file("--clip", "CLIP ViT-L/14 under transformers' names: .safetensors, or as torch saves it.")
+    ],
+    package: Annotated[
+        Path | None,
+        typer.Option(
+            "--package",
+            metavar="DIR",
+            help="The package geoclip, or its unpacked wheel; without it the one that is installed.",
+            show_default=False,
+        ),
+    ] = None,
+    cells: Annotated[int, typer.Option("--cells", min=6, help="Cells to partition the gallery's places into.")] = 2000,
+    name: Annotated[str, typer.Option("--name", help="The bundle's name.")] = "geoclip",
+) -> None:
+    """Import GeoCLIP from the package `geoclip` and a CLIP.
+
+    Exit codes: 0 done, 1 a file is not what it should be (the message names file and key), 2 usage.
+    """
+    with _told("geoclip", extra="train"):
+        from geofix_training.geoclip import installed_package
+        from geofix_training.import_geoclip import import_geoclip
+
+        done = import_geoclip(package or installed_package(), clip, out, cells, name)
+        print(
+            f"{done.bundle.version} in {out}: gallery of {done.gallery_images:,} places, {done.repeated:,} repeated rows "
+            f"left out; {done.bundle.manifest.cell_count:,} cells"
+        )
+
+
 @contextlib.contextmanager
-def _told(command: str) -> Iterator[None]:
+def _told(command: str, extra: str) -> Iterator[None]:
     """Errors as one line on stderr and exit code 1; what is not installed is one of them."""
     from geofix.cli.output import say
     from geofix.errors import GeofixError
@@ -62,7 +95,7 @@ def _told(command: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         say(
-            f"geofix bundle import {command}: this needs {error.name}, which is not installed: pip install 'geofix[swc]'"
+            f"geofix bundle import {command}: this needs {error.name}, which is not installed: pip install 'geofix[{extra}]'"
         )
         raise typer.Exit(1) from error
     except GeofixError as error:

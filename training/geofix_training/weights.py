@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geofix.errors import InvalidInput
@@ -33,18 +35,32 @@ def load_into(module: nn.Module, state: State, path: Path) -> None:
 
 
 def read_state(path: Path) -> State:
-    """The tensors in a file; raises InvalidInput where it holds anything else."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InvalidInput(f"there is no file {path}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InvalidInput(
-            f"{path} cannot be read as tensors alone: it is damaged, or holds more than a state dict"
-        ) from error
+    """The tensors in a file, .safetensors or as torch saves them; raises InvalidInput where it holds anything else."""
+    state = _read(path)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InvalidInput(f"{path} is no state dict: parameter names with tensors")
     return state
+
+
+def read_scalar(path: Path) -> float:
+    """The one number in a file that torch saved; raises InvalidInput where it holds anything else."""
+    value = _read(path)
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.isfinite().all():
+        raise InvalidInput(f"{path} holds no single finite number")
+    return float(value)
+
+
+def _read(path: Path) -> object:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InvalidInput(f"there is no file {path}") from error
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise InvalidInput(
+            f"{path} cannot be read as tensors alone: it is damaged, or holds more than a state dict"
+        ) from error
 
 
 def check_keys(path: Path, state: State, wanted: set[str]) -> None:
