@@ -82,19 +82,27 @@ class _Layer(nn.Module):
         return out
 
 
+class _Encoder(nn.Module):
+    def __init__(self, width: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_Layer(width, hidden) for _ in range(layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
 class _Vision(nn.Module):
     def __init__(self, width: int, patch: int, tokens: int, layers: int, hidden: int) -> None:
         super().__init__()
         self.embeddings = _Embeddings(width, patch, tokens)
         self.pre_layrnorm = nn.LayerNorm(width)  # as transformers spells it
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList(_Layer(width, hidden) for _ in range(layers))
+        self.encoder = _Encoder(width, hidden, layers)
         self.post_layernorm = nn.LayerNorm(width)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.pre_layrnorm(self.embeddings(image))
-        for layer in self.encoder.layers:
-            x = layer(x)
+        x = self.encoder(self.pre_layrnorm(self.embeddings(image)))
         out: Tensor = self.post_layernorm(x[:, 0])
         return out
 

@@ -27,8 +27,9 @@ _CAPSULES, _FREQUENCIES, _HIDDEN = 3, 256, 1024
 _GET_IT = "pip install --no-deps geoclip, or name with --package the directory of the package or of its unpacked wheel"
 _A1, _A2, _A3, _A4 = 1.340264, -0.081106, 0.000893, 0.003796
 """The polynomial of the Equal Earth projection (Šavrič, Patterson, Jenny 2018)."""
-_SCALE = 66.50336 / 180
-"""Half the equator to 1; to the digits that the weights were trained with, since the finest frequencies tell the next."""
+_SCALE = 66.50336
+"""Of the map, over 180: half the equator is 1; to the digits and in the order of the package's own arithmetic, since the finest
+frequencies tell the next digit."""
 _CHUNK = 4096
 
 
@@ -90,7 +91,7 @@ def equal_earth(degrees: Tensor) -> Tensor:
     slope = 9 * _A4 * theta**8 + 7 * _A3 * theta**6 + 3 * _A2 * theta**2 + _A1
     x = 2 * math.sqrt(3) * lon * theta.cos() / (3 * slope)
     y = _A4 * theta**9 + _A3 * theta**7 + _A2 * theta**3 + _A1 * theta
-    return torch.stack([x, y], dim=1) * _SCALE
+    return torch.stack([x, y], dim=1) * _SCALE / 180
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class GeoClip:
         # float32 as in the package: the finest frequencies tell it from the places' own digits
         places = torch.from_numpy(np.stack([self.lat, self.lon], axis=1).astype(np.float32))
         with torch.no_grad():
-            return np.concatenate([self.location(part).numpy() for part in places.split(_CHUNK)])
+            starts = range(0, len(places), _CHUNK)
+            return np.concatenate([self.location(places[start : start + _CHUNK]).numpy() for start in starts])
 
 
 def installed_package() -> Path:

@@ -43,6 +43,8 @@ class CellSums(nn.Module):
         members: for each cell the rows of its places; every place is in one.
     """
 
+    rows: Tensor
+
     def __init__(
         self, head: ImageHead, gallery: NDArray[np.float32], scale: float, members: tuple[NDArray[np.int64], ...]
     ) -> None:
