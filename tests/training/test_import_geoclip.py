@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from typer.testing import CliRunner, Result
 
 from geoclip_package import GALLERY as PLACES
 from geoclip_package import fetch, own_location_encoder, shortened
-from geofix.bundle import CLASSIFIER, GALLERY
+from geofix.bundle import CLASSIFIER, GALLERY, Bundle
+from geofix.cli.app import app
 from geofix.decision import Method, Strategy
 from geofix.errors import InvalidInput
 from geofix.geo import latlon_to_xyz
@@ -32,7 +34,6 @@ from geofix_training.backbone import declare_torchvision_operators
 from geofix_training.clip import ClipVision, read_clip
 from geofix_training.geoclip import read_geoclip
 from geofix_training.import_geoclip import import_geoclip
-from geofix_training.imported import Imported
 
 pytestmark = [
     pytest.mark.training,
@@ -80,13 +81,18 @@ def clip(tower: State, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def imported(package: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Imported:
-    return import_geoclip(package, clip, tmp_path_factory.mktemp("bundle") / "geoclip", CELLS)
+def imported(package: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """What the command says that makes the bundle."""
+    words = ["bundle", "import", "geoclip", "--clip", clip, "--package", package.parent, "--cells", CELLS]
+    out = tmp_path_factory.mktemp("bundle") / "geoclip"
+    done = CliRunner().invoke(app, [*map(str, words), str(out)])
+    assert done.exit_code == 0, done.stderr
+    return done
 
 
 @pytest.fixture(scope="module")
-def engine(imported: Imported) -> LocalEngine:
-    return LocalEngine(imported.bundle)
+def engine(imported: Result) -> LocalEngine:
+    return LocalEngine(Bundle.load(imported.stdout.split(" in ")[1].split(":")[0]))
 
 
 @pytest.fixture(scope="module")
@@ -214,12 +220,19 @@ def test_locations_are_encoded_as_by_the_package(whole_package: Path, monkeypatc
     assert (ours - nn.functional.normalize(theirs, dim=1)).abs().max() < 1e-5
 
 
-def test_cells_and_gallery_are_the_places(imported: Imported, gallery: tuple[NDArray[np.float64], Tensor]) -> None:
-    table, cells = pq.read_table(imported.bundle.path(GALLERY)), imported.bundle.cells
+def test_cells_and_gallery_are_the_places(
+    imported: Result, engine: LocalEngine, gallery: tuple[NDArray[np.float64], Tensor]
+) -> None:
+    bundle = engine.bundle
+    table, cells = pq.read_table(bundle.path(GALLERY)), bundle.cells
     places, embeddings = gallery
     once = np.sort(np.unique(places, axis=0, return_index=True)[1])
-    assert (imported.gallery_images, imported.repeated) == (len(once), len(places) - len(once))
-    assert imported.repeated > 0
+    repeated = len(places) - len(once)
+    assert repeated > 0
+    assert imported.stdout == (
+        f"{bundle.version} in {bundle.directory}: gallery of {len(once):,} places, {repeated} repeated rows left out; "
+        f"{len(cells)} cells\n"
+    )
     assert table["lat"].to_numpy() == pytest.approx(places[once, 0])
     assert table["lon"].to_numpy() == pytest.approx(places[once, 1])
     flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -227,9 +240,7 @@ def test_cells_and_gallery_are_the_places(imported: Imported, gallery: tuple[NDA
     assert np.array_equal(np.bincount(table["cell_id"].to_numpy(), minlength=len(cells)), cells.images)
     assert CELLS / 3 < len(cells) <= CELLS + 3
     assert all(cells.containing(*place) is not None for place in places)
-    assert (
-        imported.bundle.path(CLASSIFIER).stat().st_size < 2 * 512 * (COUNT + 1) + 4.5e6
-    )  # the head, places as float16
+    assert bundle.path(CLASSIFIER).stat().st_size < 2 * 512 * (COUNT + 1) + 4.5e6  # the head, places as float16
 
 
 def test_a_tower_alone_and_in_half_precision_is_read(tower: State, tmp_path: Path) -> None:
@@ -240,7 +251,7 @@ def test_a_tower_alone_and_in_half_precision_is_read(tower: State, tmp_path: Pat
 
 
 Change = Callable[[State], object]
-LAYER = "vision_model.encoder.layers.1."
+LAYER, PATCHES = "vision_model.encoder.layers.1.", "vision_model.embeddings.patch_embedding.weight"
 
 
 @pytest.mark.parametrize(
@@ -252,6 +263,8 @@ LAYER = "vision_model.encoder.layers.1."
         (lambda s: s.update({"visual_projection.weight": torch.zeros(512, WIDTH)}), "gives 512 values.*takes 768"),
         (lambda s: s.update({f"{LAYER}mlp.fc1.bias": torch.zeros(3)}), r"fc1.bias has the shape \(3,\), not \(512,\)"),
         (lambda s: s.update({"vision_model.embeddings.position_embedding.weight": torch.zeros(9, 2)}), "shape"),
+        (lambda s: s.update({PATCHES: torch.zeros(100, 3, 32, 32)}), "100 values a token are no whole number of heads"),
+        (lambda s: s.update({f"vision_model.encoder.layers.{10**9}.x": torch.zeros(1)}), "lacks .*layers.2"),
         (lambda s: s.clear(), "no image tower of CLIP .*patch_embedding"),
     ],
 )
@@ -260,7 +273,7 @@ def test_another_clip_is_named(package: Path, tower: State, tmp_path: Path, chan
     change(state)
     torch.save(state, tmp_path / "clip.pt")
     with pytest.raises(InvalidInput, match=message):
-        import_geoclip(package, tmp_path / "clip.pt", tmp_path / "out")
+        import_geoclip(package, tmp_path / "clip.pt", tmp_path / "out", lambda _done, _all: None)
     assert not (tmp_path / "out").exists()
 
 

@@ -151,5 +151,5 @@ def _empty(path: Path, state: State) -> ClipVision:
             f"{path} is no image tower of CLIP: {width} values a token are no whole number of heads of {HEAD_DIM}, "
             f"or {len(state[_POSITION])} positions are not those of a class and a square of patches"
         )
-    numbers = [int(found[1]) for name in state if (found := re.match(r"vision_model\.encoder\.layers\.(\d+)\.", name))]
-    return ClipVision(width, patch, side, max(numbers) + 1, len(state[_HIDDEN]), len(state[_PROJECTION]))
+    layers = {found[1] for name in state if (found := re.match(r"vision_model\.encoder\.layers\.(\d+)\.", name))}
+    return ClipVision(width, patch, side, len(layers), len(state[_HIDDEN]), len(state[_PROJECTION]))

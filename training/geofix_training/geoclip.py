@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.geo import FloatArray
+from geofix_training.imported import Progress
 from geofix_training.weights import fill, read_scalar
 
 CLIP_DIM, EMBEDDING_DIM = 768, 512
@@ -112,13 +113,16 @@ class GeoClip:
     lat: FloatArray
     lon: FloatArray
 
-    def gallery(self) -> NDArray[np.float32]:
-        """Unit embeddings of the gallery's places, (n, 512)."""
+    def gallery(self, progress: Progress) -> NDArray[np.float32]:
+        """Unit embeddings of the gallery's places, (n, 512); `progress` is told of places done and in all."""
         # float32 as in the package: the finest frequencies tell it from the places' own digits
         places = torch.from_numpy(np.stack([self.lat, self.lon], axis=1).astype(np.float32))
-        with torch.no_grad():
-            starts = range(0, len(places), _CHUNK)
-            return np.concatenate([self.location(places[start : start + _CHUNK]).numpy() for start in starts])
+        parts = []
+        for start in range(0, len(places), _CHUNK):
+            with torch.no_grad():
+                parts.append(self.location(places[start : start + _CHUNK]).numpy())
+            progress(min(start + _CHUNK, len(places)), len(places))
+        return np.concatenate(parts)
 
 
 def installed_package() -> Path:

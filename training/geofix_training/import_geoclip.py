@@ -24,7 +24,7 @@ from geofix_training.clip import MEAN, STD, read_clip
 from geofix_training.export import store_half
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.geoclip import CLIP_DIM, EMBEDDING_DIM, GeoClip, ImageHead, read_geoclip
-from geofix_training.imported import Imported, check_new, export_networks
+from geofix_training.imported import Imported, Progress, check_new, export_networks
 from geofix_training.partition import StopRule, make_cells, split
 
 CELLS = 2000
@@ -64,13 +64,16 @@ class CellSums(nn.Module):
         return functional.log_softmax(inside.logsumexp(dim=2), dim=1), 0 * feature[:, 0]
 
 
-def import_geoclip(package: Path, clip: Path, out: Path, cells: int = CELLS, name: str = "geoclip") -> Imported:
+def import_geoclip(
+    package: Path, clip: Path, out: Path, progress: Progress, cells: int = CELLS, name: str = "geoclip"
+) -> Imported:
     """Write a bundle to `out`.
 
     Args:
         package: the directory of the package `geoclip`, or the one that holds it.
         clip: the state dict of CLIP ViT-L/14 or of its image tower, as `read_clip` takes it.
         out: a directory that does not exist or is empty.
+        progress: told of the gallery's places done and in all.
         cells: the partition stops at so many; those without a place are dropped.
         name: the bundle's.
 
@@ -84,7 +87,7 @@ def import_geoclip(package: Path, clip: Path, out: Path, cells: int = CELLS, nam
         raise InvalidInput(
             f"{clip}: this CLIP gives {tower.dim} values, GeoCLIP's image head takes {CLIP_DIM}: bring CLIP ViT-L/14"
         )
-    gallery = published.gallery()
+    gallery = published.gallery(progress)
     partition = split(published.lat, published.lon, StopRule(max_images=1, max_cells=cells), min_images=1)
     found = make_cells(partition, published.lat, published.lon)
     classifier = CellSums(published.head, gallery, published.scale, partition.members)

@@ -77,8 +77,10 @@ def geoclip(
     with _told("geoclip", extra="train"):
         from geofix_training.geoclip import installed_package
         from geofix_training.import_geoclip import import_geoclip
+        from geofix_training.progress import bar
 
-        done = import_geoclip(package or installed_package(), clip, out, cells, name)
+        with bar("gallery") as progress:
+            done = import_geoclip(package or installed_package(), clip, out, progress, cells, name)
         print(
             f"{done.bundle.version} in {out}: gallery of {done.gallery_images:,} places, {done.repeated:,} repeated rows "
             f"left out; {done.bundle.manifest.cell_count:,} cells"
