@@ -120,7 +120,10 @@ def add(
         options = AddOptions(near_bits if skip_near else None, patience)
         with bar("adding") as shown:
             total = where.count() or 0
-            progress = lambda r: shown(r.seen, max(total, r.seen))  # noqa: E731
+
+            def progress(so_far: Report) -> None:
+                shown(so_far.seen, max(total, so_far.seen))
+
             if engine is Engine.RAY:
                 cluster = ray_cluster(loaded, admin, data_dir, classifier, embedder, workers)
                 done = RayAdder(access, cluster, options, say, progress).run(info.name, where)

@@ -119,8 +119,6 @@ class RayAdder:
         Raises:
             GeofixError: a worker's.
         """
-        import ray.data
-
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
