@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from geofix.errors import ConfigurationError, MismatchError, Overloaded, Reason, Unavailable
 from geofix.gallery.calls import SearchChannel
+from geofix.gallery.embedded import EmbeddedSearches
 from geofix.gallery.handshake import tls_fault
 from geofix.gallery.layout import GalleryInfo
 
@@ -82,7 +83,11 @@ class Store:
                 # Dedicated: a shared one could be a closed connection to an earlier server on the same port.
                 self.client = MilvusClient(address, token=token, timeout=CONNECT_TIMEOUT_S, dedicated=True, **tls)
                 version = "" if self.embedded else self.client.get_server_version(timeout=CALL_TIMEOUT_S)
-            self.searches = SearchChannel(address, token, ca_file)
+            self.searches = (
+                SearchChannel(address, token, ca_file)
+                if self._lite is None
+                else EmbeddedSearches(address, self._lite[1])
+            )
             self.lite = self.embedded or "lite" in version
         except Unavailable as error:
             self._close_lite()
