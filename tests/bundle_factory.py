@@ -23,11 +23,13 @@ from PIL import Image
 
 from geofix import bundle as files
 from geofix.bundle import Bundle, write_manifest
-from geofix.calibration import Calibration, Linear, RadiusFit
+from geofix.calibration import Calibration
 from geofix.cells import Cells
 from geofix.decision import DecisionRule
 from geofix.geo import latlon_to_xyz, normalise, xyz_to_latlon
 from geofix.images import Preprocessing
+from geofix.linear import Linear
+from geofix.radii import RadiusFit
 
 _Matrix = NDArray[np.float32]
 

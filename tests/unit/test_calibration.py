@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from geofix.calibration import HALF_EARTH_KM, LEVELS, Calibration, Linear, RadiusFit, fit_radius
+from geofix.calibration import Calibration
 from geofix.decision import DecisionRule
 from geofix.geo import FloatArray
+from geofix.linear import Linear
+from geofix.radii import HALF_EARTH_KM, LEVELS, RadiusFit, RadiusFits, fit_radii, quantile_regression
 
 Signals = list[dict[str, float]]
 
@@ -24,18 +26,18 @@ def answers(count: int, seed: int) -> tuple[Signals, FloatArray]:
 
 
 @pytest.fixture(scope="module")
-def fit() -> RadiusFit:
-    return fit_radius(*answers(8000, seed=1), names=("a", "b", "c"))
+def fit() -> RadiusFits:
+    return fit_radii(*answers(8000, seed=1), names=("a", "b", "c"))
 
 
 @pytest.mark.parametrize("level", [*LEVELS, 0.7, 0.85])
-def test_coverage_on_new_answers(fit: RadiusFit, level: float) -> None:
+def test_coverage_on_new_answers(fit: RadiusFits, level: float) -> None:
     signals, error = answers(8000, seed=2)
     radius = np.array([fit.at(s, level) for s in signals])
     assert (error <= radius).mean() == pytest.approx(level, abs=0.02)
 
 
-def test_coverage_holds_for_the_sure_and_the_unsure_alike(fit: RadiusFit) -> None:
+def test_coverage_holds_for_the_sure_and_the_unsure_alike(fit: RadiusFits) -> None:
     signals, error = answers(8000, seed=3)
     radius = np.array([fit.at(s, 0.9) for s in signals])
     order = np.argsort(radius)
@@ -46,20 +48,35 @@ def test_coverage_holds_for_the_sure_and_the_unsure_alike(fit: RadiusFit) -> Non
 
 @settings(max_examples=200)
 @given(st.floats(-10, 10), st.floats(-10, 10), st.floats(0.5, 0.95), st.floats(0.5, 0.95))
-def test_radii_grow_with_the_probability(fit: RadiusFit, a: float, b: float, p: float, q: float) -> None:
+def test_radii_grow_with_the_probability(fit: RadiusFits, a: float, b: float, p: float, q: float) -> None:
     signals = {"a": a, "b": b, "c": 0.0}
     low, high = sorted((p, q))
     assert 0 < fit.at(signals, low) <= fit.at(signals, high) <= HALF_EARTH_KM
 
 
-def test_radii_grow_with_the_score(fit: RadiusFit) -> None:
-    for row in fit.radius_km:
-        assert list(row) == sorted(row)
-    assert list(fit.knots) == sorted(fit.knots)
+def test_radii_grow_with_the_score(fit: RadiusFits) -> None:
+    for one in fit.fits:
+        assert list(one.radius_km) == sorted(one.radius_km)
+        assert list(one.knots) == sorted(one.knots)
+
+
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
+def test_the_regression_has_its_share_below_it_wherever_one_looks(level: float) -> None:
+    """The noise widens with `a`, so that quantiles fan out; a column that says nothing gets nothing."""
+    rng = np.random.default_rng(9)
+    a, other = rng.uniform(0, 2, 20_000), rng.normal(size=20_000)
+    y = 5 + (1 + a) * rng.normal(size=20_000)
+    found = quantile_regression(np.column_stack([a, other]), y, level, ("a", "other"))
+    z = {0.1: -1.2816, 0.5: 0.0, 0.9: 1.2816}[level]
+    assert found.intercept == pytest.approx(5 + z, abs=0.1)
+    assert found.coefficients == pytest.approx((z, 0.0), abs=0.1)
+    below = y <= found.of_rows(np.column_stack([a, other]))
+    for part in (a < 0.5, a > 1.5):
+        assert below[part].mean() == pytest.approx(level, abs=0.03)
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.49, 0.951, 1.0, float("nan")])
-def test_no_radius_beyond_the_levels(fit: RadiusFit, probability: float) -> None:
+def test_no_radius_beyond_the_levels(fit: RadiusFits, probability: float) -> None:
     with pytest.raises(ValueError, match="probability must be within"):
         fit.at({"a": 0.0, "b": 0.0, "c": 0.0}, probability)
 
@@ -67,23 +84,23 @@ def test_no_radius_beyond_the_levels(fit: RadiusFit, probability: float) -> None
 def test_too_few_images_are_refused() -> None:
     signals, error = answers(399, seed=0)
     with pytest.raises(ValueError, match="at least 400 images, not 399"):
-        fit_radius(signals, error, names=("a", "b"))
-    fit_radius(*answers(400, seed=0), names=("a", "b"))
+        fit_radii(signals, error, names=("a", "b"))
+    fit_radii(*answers(400, seed=0), names=("a", "b"))
 
 
 def test_a_signal_that_never_varies_does_no_harm() -> None:
     signals, error = answers(1000, seed=4)
-    fit = fit_radius([s | {"c": 1.0} for s in signals], error, names=("a", "b", "c"), bins=5)
+    fit = fit_radii([s | {"c": 1.0} for s in signals], error, names=("a", "b", "c"), bins=5)
     assert np.isfinite(fit.at({"a": 1.0, "b": 0.0, "c": 1.0}, 0.9))
 
 
 def test_perfect_answers_still_have_a_radius_above_zero() -> None:
     signals, error = answers(1000, seed=5)
-    fit = fit_radius(signals, np.zeros_like(error), names=("a",), bins=5)
+    fit = fit_radii(signals, np.zeros_like(error), names=("a",), bins=5)
     assert fit.at(signals[0], 0.9) == pytest.approx(0.1)
 
 
-def test_a_missing_signal_is_an_error(fit: RadiusFit) -> None:
+def test_a_missing_signal_is_an_error(fit: RadiusFits) -> None:
     with pytest.raises(KeyError):
         fit.at({"a": 1.0}, 0.9)
 
@@ -101,9 +118,22 @@ def test_the_gate_is_open_from_zero() -> None:
     assert not calibration.localizable({"domain_score": 0.499})
 
 
-def test_it_survives_json(fit: RadiusFit) -> None:
+def test_it_survives_json(fit: RadiusFits) -> None:
     calibration = Calibration(rule=DecisionRule(), radius=fit, queries=8000, source="synthetic")
     assert Calibration.model_validate_json(calibration.model_dump_json()) == calibration
+
+
+def test_calibrations_in_the_older_form_are_read() -> None:
+    """One score for all probabilities, as bundles have it that were calibrated before each had its own."""
+    score = Linear(signals=("a",), coefficients=(1.0,), intercept=0.0)
+    old = RadiusFit(score=score, knots=(0.0, 1.0), levels=(0.5, 0.9), radius_km=((10.0, 100.0), (100.0, 1000.0)))
+    text = Calibration(rule=DecisionRule(), radius=old).model_dump_json(exclude={"abstention"})
+    read = Calibration.model_validate_json(text)
+    assert read.radius == old
+    assert read.radius_km({"a": 0.5}, 0.9) == pytest.approx(10**2.5)
+    assert read.radius_km({"a": 2.0}, 0.7) == pytest.approx(10**2.5)
+    with pytest.raises(ValueError, match=r"within 0\.5 to 0\.9"):
+        read.radius_km({"a": 0.5}, 0.95)
 
 
 def test_one_coefficient_a_signal() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def test_features_are_evaluated_by_every_strategy_with_intervals(bundle: Bundle,
     assert len(continents) >= 3
     radii = [found["n"] * found["coverage"]["90"] for found in continents.values()]
     assert sum(radii) / 48 == pytest.approx(record["coverage"]["90"], abs=0.01)
+    assert record["risk_coverage"]["right"]["100"] == pytest.approx(record["within"]["200"], abs=0.01)
     shown = evaluate("--features", given, "--bundle", bundle.directory, "--limit", 9)
+    assert "images answered, surest first" in shown.stdout
     assert "95 % intervals by bootstrap over places" in shown.stdout
     assert "within 0.1 km" in shown.stdout
     assert "default, truths in" in shown.stdout
@@ -69,6 +72,13 @@ def test_the_ablation_is_written_whole(bundle: Bundle, given: Path, tmp_path: Pa
     assert names == [variant.name for variant in variants(bundle.manifest.decision)]
     assert {one["kind"] for one in report["configurations"]} == {"paper", "ours"}
     assert report["n"] == 12
+    gains = {one["name"]: one["gain_over_published"] for one in report["configurations"]}
+    assert gains["SwC, 1 cell, k 10, eps 1 km"]["200"] == {"within_km": 200, "points": 0, "low": 0, "high": 0}
+    for name, km in itertools.product(names, (200, 750)):
+        within = {one["name"]: one["within"][str(km)] for one in report["configurations"]}
+        gain = gains[name][str(km)]
+        assert gain["points"] == pytest.approx(within[name] - within["SwC, 1 cell, k 10, eps 1 km"], abs=0.01)
+        assert gain["low"] <= gain["points"] <= gain["high"]
     table = (tmp_path / "out/report.md").read_text()
     assert all(f"| {name} |" in table for name in names)
     for figure in ("accuracy.svg", "errors.svg"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from geofix.calibration import Calibration, Linear, fit_calibration
+from geofix.calibration import Calibration, fit_calibration
 from geofix.decision import DecisionRule
+from geofix.linear import Linear
 from geofix_training.tune import Answers
 
 

@@ -22,15 +22,23 @@ class HeldOutParts(_Part):
     """Shares of the groups (or blocks) that never train."""
 
     validation: Share = Field(0.01, description="chooses the best checkpoint")
-    calibration: Share = Field(0.05, description="half chooses the decision rule, half fits the radii")
+    calibration: Share = Field(0.05, description="chooses the decision rule and, in other groups, fits the radii")
     test: Share = 0.0
     test_blocks: Share = Field(0.0, description="share of whole blocks of the Earth")
+    calibration_blocks: Share = Field(
+        0.0, description="share of other whole blocks, for radii that know of places where the gallery has nothing"
+    )
+    apart: bool = Field(False, description="test and calibration take their groups from different blocks")
     block_deg: float = Field(2.0, gt=0, le=30, description="side of such a block, degrees")
 
     @model_validator(mode="after")
     def _leave_some(self) -> HeldOutParts:
         if self.validation + self.calibration + self.test > 0.9:
             raise ValueError("validation, calibration and test together leave less than a tenth to train on")
+        if self.test_blocks + self.calibration_blocks > 0.9:
+            raise ValueError(
+                "test_blocks and calibration_blocks together leave less than a tenth of the blocks to train on"
+            )
         return self
 
 
@@ -102,6 +110,13 @@ class RetrievalConfig(_Part):
     train: TrainConfig = TrainConfig()
 
 
+class Abstain(_Part):
+    """When an answer is given as localizable: a stated share of those that are must be right."""
+
+    within_km: float = Field(200.0, gt=0, description="what counts as right")
+    precision: float = Field(gt=0, lt=1, description="share of the localizable answers that are to be right")
+
+
 class Experiment(_Part):
     """A bundle from a collection of images or of features."""
 
@@ -116,6 +131,7 @@ class Experiment(_Part):
     classifier: ClassifierConfig = ClassifierConfig()
     embedder: RetrievalConfig = RetrievalConfig()
     decision: DecisionRule = DecisionRule()
+    abstain: Abstain | None = Field(None, description="absent: every answer is localizable")
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -83,11 +83,12 @@ def evaluate(
 
     An image without an answer counts as a miss at half the Earth's circumference; a not-localizable answer counts with its best
     guess; coverage is over answers with a radius. Intervals are of 95 %, by bootstrap over places. The default is
-    also told by continent.
+    also told by continent, and by how many of its surest answers are given.
 
     Exit codes: 0 measured, 1 no image was answered, 2 usage (a table of truths that cannot be used is one), 130 Ctrl-C.
     """
-    from geofix.cli.evaluation_table import show, show_continents
+    from geofix.abstention import risk_coverage
+    from geofix.cli.evaluation_table import show, show_continents, show_risk
     from geofix.cli.output import say
     from geofix.cli.sources import STRATEGIES, ask_bundle, ask_server
     from geofix.errors import GeofixError
@@ -119,10 +120,10 @@ def evaluate(
     except GeofixError as error:
         say(f"geofix evaluate: {error.message}")
         raise typer.Exit(1) from error
+    ours = outcomes[STRATEGIES[0]]
     metrics = {strategy: summarise(outcomes[strategy]) for strategy in STRATEGIES}
     ranges = {strategy: intervals(errors_km(outcomes[strategy]), asked.groups) for strategy in STRATEGIES}
-    split = _split(outcomes[STRATEGIES[0]])
-    continents = by_continent(outcomes[STRATEGIES[0]])
+    split, continents, risk = _split(ours), by_continent(ours), risk_coverage(ours)
     seconds = time.perf_counter() - started
     default = metrics[STRATEGIES[0]]
     over_cells = gain(errors_km(outcomes["posterior"]), errors_km(outcomes["classification"]), places=asked.groups)
@@ -131,10 +132,12 @@ def evaluate(
         record = records.pop(STRATEGIES[0]) | records
         record["by_localizable"] = {name: of.record() for name, of in split.items()}
         record["by_continent"] = {name: of.record() for name, of in continents.items()}
+        record["risk_coverage"] = risk and risk.record()
         print(json.dumps(record | {"gain_over_classification": over_cells.record(), "seconds": round(seconds, 3)}))
     else:
         show(metrics, ranges, split, over_cells, seconds)
         show_continents(continents)
+        show_risk(risk)
     raise typer.Exit(1 if default.failed == default.n else 0)
 
 

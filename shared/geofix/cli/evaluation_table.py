@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich import box
 from rich.table import Table
 
+from geofix.abstention import RiskCoverage
 from geofix.cli.output import output_console
 from geofix.evaluation import CLUSTERED, Gain, Intervals, Metrics
 
@@ -73,6 +74,21 @@ def show_continents(continents: Mapping[str, Metrics]) -> None:
         shares = (f"{found.within[km]:.1f} %" for km in (200, 750))
         table.add_row(name, f"{found.n:,}", *shares, f"{found.median_km:,.1f} km", *radii)
     output_console().print(table)
+
+
+def show_risk(risk: RiskCoverage | None) -> None:
+    """Print the risk-coverage curve in a line a share; nothing without one."""
+    if risk is None:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("images answered, surest first", no_wrap=True)
+    table.add_column(f"answers within {risk.within_km:g} km", justify="right", no_wrap=True)
+    for share, right in risk.right.items():
+        table.add_row(f"{share} %", f"{right:.1f} %")
+    console = output_console()
+    console.print(table)
+    if risk.auroc is not None:
+        console.print(f"AUROC of the 50 % radius for answers within {risk.within_km:g} km: {risk.auroc:.3f}.")
 
 
 def _ends(ranges: Mapping[str, Intervals], strategy: str, km: float) -> str:

@@ -19,27 +19,44 @@ class Part(IntEnum):
     CALIBRATION = 2
     TEST = 3
     TEST_BLOCKS = 4
+    CALIBRATION_BLOCKS = 5
 
 
 def assign_parts(
     group: NDArray[np.uint64], lat: FloatArray, lon: FloatArray, held_out: HeldOutParts, seed: int
 ) -> NDArray[np.uint8]:
-    """The part of each row, shape (n,): rows of one group are never apart, and test blocks hold every row of their area."""
+    """The part of each row, shape (n,): rows of one group are never apart, and blocks set aside hold every row of their area.
+
+    With `held_out.apart` a block's groups are set aside for calibration or for the test, never for both, at the same shares
+    over all; a group that spans blocks counts to the one of its first row.
+    """
     parts = np.full(len(group), Part.TRAIN, np.uint8)
-    draw = _uniform(group, seed)
+    draw, block = _uniform(group, seed), _blocks(lat, lon, held_out.block_deg)
+    shares = [(Part.VALIDATION, held_out.validation)]
+    both = held_out.calibration + held_out.test
+    if held_out.apart and both > 0:
+        _, first, of_row = np.unique(group, return_index=True, return_inverse=True)
+        calibrates = _uniform(block, seed + 2)[first][of_row] < held_out.calibration / both
+        shares.append((np.where(calibrates, Part.CALIBRATION, Part.TEST), both))
+    else:
+        shares += [(Part.CALIBRATION, held_out.calibration), (Part.TEST, held_out.test)]
     edge = 0.0
-    for part, share in (
-        (Part.VALIDATION, held_out.validation),
-        (Part.CALIBRATION, held_out.calibration),
-        (Part.TEST, held_out.test),
-    ):
-        parts[(edge <= draw) & (draw < edge + share)] = part
+    for part, share in shares:
+        chosen = (edge <= draw) & (draw < edge + share)
+        parts[chosen] = np.broadcast_to(part, len(group))[chosen]
         edge += share
-    size = held_out.block_deg
-    block = np.floor((lat + 90) / size).astype(np.uint64) * np.uint64(1 << 20)
-    block += np.floor((lon + 180) / size).astype(np.uint64)
-    parts[_uniform(block, seed + 1) < held_out.test_blocks] = Part.TEST_BLOCKS
+    whole = _uniform(block, seed + 1)
+    parts[whole < held_out.test_blocks] = Part.TEST_BLOCKS
+    parts[(held_out.test_blocks <= whole) & (whole < held_out.test_blocks + held_out.calibration_blocks)] = (
+        Part.CALIBRATION_BLOCKS
+    )
     return parts
+
+
+def _blocks(lat: FloatArray, lon: FloatArray, size_deg: float) -> NDArray[np.uint64]:
+    """A number for the block of the Earth that each place lies in."""
+    row = np.floor((lat + 90) / size_deg).astype(np.uint64) * np.uint64(1 << 20)
+    return row + np.floor((lon + 180) / size_deg).astype(np.uint64)
 
 
 def _uniform(key: NDArray[np.uint64], seed: int) -> FloatArray:

@@ -129,6 +129,14 @@ def _card(work: Work, cells: int, images: int, calibration: Calibration | None) 
         radii = "None: its answers say UNCALIBRATED."
     else:
         radii = f"Fitted on {calibration.queries:,} {calibration.source}."
+    if calibration is None or (reached := calibration.abstention) is None:
+        gate = "No gate: every image is answered as localizable."
+    else:
+        gate = (
+            f"Localizable: {reached.precision:.0%} within {reached.within_km:g} km were asked for; of {reached.queries:,} "
+            f"images that had no part in choosing the threshold, {reached.answered:.1%} are, "
+            f"and {reached.right:.1%} of those are right."
+        )
     return f"""# {experiment.name}
 
 {experiment.description}
@@ -136,7 +144,7 @@ def _card(work: Work, cells: int, images: int, calibration: Calibration | None) 
 - Trained on {len(work.rows(Part.TRAIN)):,} of {report["kept"]:,} rows ({cells:,} cells); left out: {left_out}.
 - Gallery: {images:,} images.
 - Radii: {radii}
-- No gate: every image is answered as localizable.
+- {gate}
 
 It must not be used to decide anything about a person; RESPONSIBLE_USE.md of geofix says more.
 

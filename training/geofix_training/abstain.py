@@ -1,0 +1,82 @@
+"""The gate at a stated risk: which signals tell right answers from wrong ones, and from where on enough of them are right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geofix.calibration import SIGNALS, Abstention
+from geofix.errors import InvalidInput
+from geofix.geo import FloatArray
+from geofix.linear import Linear
+from geofix_training.experiment import Abstain
+
+LEAST_ANSWERED = 50
+"""Answers below which a share of right ones says nothing."""
+STEPS = 25
+"""Newton steps; the fit is convex and done after about eight."""
+RIDGE = 1e-3
+"""Of the fit, a row, on standardised signals: a signal that never varies then does no harm."""
+
+
+def fit_gate(
+    signals: Sequence[Mapping[str, float]], error_km: ArrayLike, group: NDArray[np.uint64], config: Abstain
+) -> tuple[Linear, Abstention]:
+    """The gate that lets most answers pass of which `config.precision` are right, and what it reached on other groups.
+
+    Groups whose hash is even choose the gate, the others tell what it is worth. The gate is a logistic regression of
+    "within `config.within_km`" on the signals, less the threshold.
+
+    Raises:
+        InvalidInput: no threshold reaches the precision on enough answers.
+    """
+    x = np.array([[signal[name] for name in SIGNALS] for signal in signals])
+    right, chooses = np.asarray(error_km, float) <= config.within_km, group % np.uint64(2) == 0
+    mean, spread = x[chooses].mean(axis=0), x[chooses].std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    weights = _logistic((x[chooses] - mean) / spread, right[chooses])
+    score = (x - mean) / spread @ weights[1:] + weights[0]
+    threshold = _threshold(score[chooses], right[chooses], config.precision)
+    if threshold is None:
+        raise InvalidInput(
+            f"no {LEAST_ANSWERED} of the {chooses.sum():,} answers that choose the gate are right within {config.within_km:g} km "
+            f"in {config.precision:.0%} of cases: lower abstain.precision, raise abstain.within_km, or leave abstain out"
+        )
+    gate = Linear(
+        signals=SIGNALS,
+        coefficients=tuple((weights[1:] / spread).tolist()),
+        intercept=float(weights[0] - threshold - (weights[1:] * mean / spread).sum()),
+    )
+    answered = (score >= threshold)[~chooses]
+    reached = Abstention(
+        within_km=config.within_km,
+        precision=config.precision,
+        queries=len(answered),
+        answered=float(answered.mean()),
+        right=float(right[~chooses][answered].mean()) if answered.any() else 0.0,
+    )
+    return gate, reached
+
+
+def _threshold(score: FloatArray, right: NDArray[np.bool_], precision: float) -> float | None:
+    """The lowest score such that of the answers with at least that score so many are right; None where there is none."""
+    order = np.argsort(-score, kind="stable")
+    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(share >= precision)
+    enough = enough[enough >= LEAST_ANSWERED - 1]
+    return float(score[order[enough[-1]]]) if len(enough) else None
+
+
+def _logistic(x: FloatArray, right: NDArray[np.bool_]) -> FloatArray:
+    """Intercept and coefficients of a logistic regression by Newton's method."""
+    design = np.column_stack([np.ones(len(x)), x])
+    weights: FloatArray = np.zeros(design.shape[1])
+    penalty = RIDGE * len(x) * np.diag([0.0, *np.ones(x.shape[1])])
+    for _ in range(STEPS):
+        chance = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
+        gradient = design.T @ (chance - right) + penalty @ weights
+        curvature = (design * (chance * (1 - chance))[:, None]).T @ design + penalty
+        weights = weights - np.linalg.solve(curvature + 1e-9 * np.eye(len(weights)), gradient)
+    return weights
