@@ -37,7 +37,13 @@ def experiment(folder: Path, **changes: Any) -> Path:
     content: dict[str, Any] = {
         "name": "tiny",
         "description": "for tests",
-        "held_out": {"validation": 0.05, "calibration": 0.3, "test": 0.1, "test_blocks": 0.1},
+        "held_out": {
+            "validation": 0.05,
+            "calibration": 0.3,
+            "test": 0.1,
+            "test_blocks": 0.1,
+            "calibration_blocks": 0.1,
+        },
         "partition": {"max_cells": 60, "min_images": 5},
         "classifier": {"train": {"epochs": 10, "batch": 128, "learning_rate": 0.1, "checkpoint_every": 60}},
         "embedder": {
@@ -48,6 +54,7 @@ def experiment(folder: Path, **changes: Any) -> Path:
             "train": {"epochs": 4, "batch": 128, "learning_rate": 0.003, "checkpoint_every": 20},
         },
         "decision": {"cells": 5, "k": 20, "temperature": 0.05},
+        "abstain": {"within_km": 200, "precision": 0.6},
     }
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump(content | changes))

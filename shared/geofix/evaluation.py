@@ -21,7 +21,7 @@ GEOSCORE_KM = 1492.7
 """Decay of GeoScore, 5000 · exp(−d / 1492.7 km) (OpenStreetView-5M, Astruc et al. 2024; GeoGuessr's world map)."""
 CLUSTERED = 3
 """Neighbours that make a cluster evidence: fewer say nothing that the best match does not."""
-LEVELS = (0.5, 0.9)
+LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Probabilities whose radii are evaluated."""
 
 

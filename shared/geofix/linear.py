@@ -33,6 +33,17 @@ class Linear(BaseModel):
         """
         return self.intercept + sum(c * signals[n] for n, c in zip(self.signals, self.coefficients, strict=True))
 
+    def mean(self, other: Linear) -> Linear:
+        """The mean of this function and another one of the same signals.
+
+        Raises:
+            ValueError: their signals differ.
+        """
+        if self.signals != other.signals:
+            raise ValueError("functions of other signals have no mean")
+        coefficients = tuple((a + b) / 2 for a, b in zip(self.coefficients, other.coefficients, strict=True))
+        return Linear(signals=self.signals, coefficients=coefficients, intercept=(self.intercept + other.intercept) / 2)
+
     def of_rows(self, rows: FloatArray) -> FloatArray:
         """The values for n answers whose signals are the columns of `rows`, in this function's order: (n, s) -> (n,)."""
-        return self.intercept + rows @ np.array(self.coefficients)
+        return np.asarray(self.intercept + rows @ np.array(self.coefficients), float)

@@ -98,8 +98,8 @@ def fit_radii(
 ) -> RadiusFits:
     """Fit radii on held-out answers: their signals and the true errors in km, both of length n.
 
-    The answers are split in two halves by turns: one fits the scores, the other their quantiles, so that the scores' own fit
-    does not flatter them.
+    The answers are split in two halves by turns, and each half is scored by what the other fitted, so that the scores' own fit
+    does not flatter the quantiles; the score that is kept is the mean of both (cross-conformal prediction, Vovk 2015).
 
     Raises:
         ValueError: fewer than 20 answers a bin.
@@ -108,11 +108,12 @@ def fit_radii(
     if len(errors) < 20 * bins:
         raise ValueError(f"calibration in {bins} bins needs at least {20 * bins} images, not {len(errors)}")
     x = np.array([[s[name] for name in names] for s in signals], float)
-    train, hold = np.arange(len(errors)) % 2 == 0, np.arange(len(errors)) % 2 == 1
+    even = np.arange(len(errors)) % 2 == 0
     fits = []
     for level in levels:
-        score = quantile_regression(x[train], np.log1p(errors[train]), level, names)
-        fits.append(_level(level, score, score.of_rows(x[hold]), errors[hold], bins))
+        one, other = (quantile_regression(x[half], np.log1p(errors[half]), level, names) for half in (even, ~even))
+        values = np.where(even, other.of_rows(x), one.of_rows(x))
+        fits.append(_level(level, one.mean(other), values, errors, bins))
     return RadiusFits(fits=tuple(fits))
 
 

@@ -87,7 +87,7 @@ def test_a_not_localizable_answer_counts_with_its_guess(server: str, photos: Pat
     found = evaluated(*words)
     assert (found["n"], found["failed"], found["localizable"]) == (1, 0, 0)
     assert found["median_km"] == pytest.approx(located.records[-1]["distance_km"], rel=1e-4)
-    assert found["coverage"] == {"50": None, "90": None}
+    assert set(found["coverage"].values()) == {None}
     assert found["median_radius_km"] is None
 
 

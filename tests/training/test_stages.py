@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from geofix.bundle import Bundle
+from geofix.bundle import MODEL_CARD, Bundle
 from geofix.decision import Strategy
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.features import read_features
@@ -62,12 +62,14 @@ def test_groups_are_never_apart_and_blocks_are_whole(work: Work) -> None:
     group, parts = work.index.columns["group"], work.parts
     for part in Part:
         assert len(work.rows(part)) > 20, part
-    mixed = [set(parts[group == one]) - {Part.TEST_BLOCKS} for one in np.unique(group)]
-    assert max(map(len, mixed)) == 1
+    blocks = {Part.TEST_BLOCKS, Part.CALIBRATION_BLOCKS}
+    assert max(len(set(parts[group == one]) - blocks) for one in np.unique(group)) == 1
     lat, lon = work.index.columns["lat"], work.index.columns["lon"]
     block = np.floor(lat / 2) * 1000 + np.floor(lon / 2)
-    for one in np.unique(block[parts == Part.TEST_BLOCKS]):
-        assert set(parts[block == one]) == {Part.TEST_BLOCKS}
+    for part in blocks:
+        for one in np.unique(block[parts == part]):
+            assert set(parts[block == one]) == {part}
+    assert len(read_features(work.folder / "test_all.npz")) == np.isin(parts, [Part.TEST, Part.TEST_BLOCKS]).sum()
 
 
 def test_the_bundle_places_features_it_has_not_seen(bundle: Bundle, work: Work) -> None:
@@ -84,6 +86,16 @@ def test_the_bundle_places_features_it_has_not_seen(bundle: Bundle, work: Work) 
     assert 0.75 <= float((error <= radius).mean()) <= 1
     with pytest.raises(InvalidInput, match=f"features of {DIM} values, not images"):
         engine.feature(b"\xff\xd8")
+
+
+def test_the_model_card_says_what_the_gate_and_the_radii_rest_on(bundle: Bundle) -> None:
+    reached = bundle.calibration.abstention
+    assert reached is not None
+    assert reached.answered > 0.2
+    assert reached.right > 0.5, "0.6 was asked for, and a hundred images measure it"
+    card = bundle.path(MODEL_CARD).read_text()
+    assert f"{reached.answered:.1%} are, and {reached.right:.1%} of those are right" in card
+    assert "of them in blocks of which nothing is in the gallery" in card
 
 
 def test_held_out_rows_are_not_in_the_gallery(bundle: Bundle, work: Work) -> None:

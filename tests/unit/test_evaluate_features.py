@@ -62,6 +62,11 @@ def test_features_are_evaluated_by_every_strategy_with_intervals(bundle: Bundle,
     assert "95 % intervals by bootstrap over places" in shown.stdout
     assert "within 0.1 km" in shown.stdout
     assert "default, truths in" in shown.stdout
+    alone = json.loads(evaluate("--features", given, "--bundle", bundle.directory, "--default-only", "--json").stdout)
+    assert alone["within"] == record["within"]
+    assert alone["coverage"] == record["coverage"]
+    assert "swc" not in alone
+    assert alone["gain_over_classification"] is None
 
 
 def test_the_ablation_is_written_whole(bundle: Bundle, given: Path, tmp_path: Path) -> None:

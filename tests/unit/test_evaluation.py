@@ -115,9 +115,9 @@ def test_the_median_of_an_even_number_is_the_middle() -> None:
 def test_coverage_is_over_the_answers_with_a_radius() -> None:
     outcomes = [off_by(50, radii=RADII), off_by(500, radii=RADII), off_by(5000, radii=RADII), off_by(1), FAILED]
     found = summarise(outcomes)
-    assert found.coverage == {50: pytest.approx(100 / 3), 90: pytest.approx(200 / 3)}
+    assert found.coverage == {50: pytest.approx(100 / 3), 80: None, 90: pytest.approx(200 / 3), 95: None}
     assert found.radius_share == 60
-    assert found.radius_km == {50: 100, 90: 1000}
+    assert found.radius_km == {50: 100, 80: None, 90: 1000, 95: None}
 
 
 def test_a_truth_on_the_circle_is_inside() -> None:
@@ -130,15 +130,15 @@ def test_a_truth_on_the_circle_is_inside() -> None:
 
 def test_without_radii_there_is_no_coverage() -> None:
     found = summarise([off_by(10), FAILED])
-    assert found.coverage == {50: None, 90: None}
-    assert found.radius_km == {50: None, 90: None}
+    assert set(found.coverage.values()) == {None}
+    assert set(found.radius_km.values()) == {None}
     assert found.radius_share == 0
 
 
 def test_each_level_has_its_own_coverage() -> None:
     found = summarise([off_by(10, radii={0.9: 20.0}), off_by(10, radii={0.5: 5.0, 0.9: 30.0})])
-    assert found.coverage == {50: 0, 90: 100}
-    assert found.radius_km == {50: 5, 90: 25}
+    assert found.coverage == {50: 0, 80: None, 90: 100, 95: None}
+    assert found.radius_km == {50: 5, 80: None, 90: 25, 95: None}
 
 
 def test_nothing_cannot_be_evaluated() -> None:
@@ -154,7 +154,7 @@ def test_the_record_is_json_with_the_promised_keys() -> None:
     assert record["localizable_share"] == 50
     assert record["within"] == {"0.1": 0, "1": 0, "25": 0, "200": 50, "750": 50, "2500": 50}
     assert record["median_km"] == pytest.approx((50 + 20_015) / 2)
-    assert record["coverage"] == {"50": 100, "90": 100}
+    assert record["coverage"] == {"50": 100, "80": None, "90": 100, "95": None}
     assert record["median_radius_km"] == 1000
     assert record["median_radius_50_km"] == 100
     assert record["radius_share"] == 50
@@ -163,7 +163,7 @@ def test_the_record_is_json_with_the_promised_keys() -> None:
 def test_the_record_says_null_where_there_is_no_radius() -> None:
     record = summarise([FAILED]).record()
     assert record["median_radius_km"] is None
-    assert record["coverage"] == {"50": None, "90": None}
+    assert record["coverage"] == dict.fromkeys(("50", "80", "90", "95"))
 
 
 def test_clusters_count_over_the_localizable_answers() -> None:

@@ -57,7 +57,7 @@ def tune(
         distances = [between(n.xyz) for n in found]
         for temperature in (0.01, 0.015, 0.02, 0.03, 0.05):
             weights = [neighbor_weights(n, h.cells, temperature) for n, h in zip(found, heads, strict=True)]
-            for scale, refine in itertools.product((100.0, 200.0, 400.0), (0.0, 60.0, 120.0)):
+            for scale, refine in itertools.product((100.0, 200.0, 400.0, 800.0), (0.0, 120.0, 240.0)):
                 places = [
                     kernel_mode(n.xyz, w, scale, refine, d) for n, w, d in zip(found, weights, distances, strict=True)
                 ]

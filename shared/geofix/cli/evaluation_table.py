@@ -11,12 +11,15 @@ from geofix.abstention import RiskCoverage
 from geofix.cli.output import output_console
 from geofix.evaluation import CLUSTERED, Gain, Intervals, Metrics
 
+SHOWN = (50, 90)
+"""Probabilities, percent, whose radii are told by continent."""
+
 
 def show(
     metrics: Mapping[str, Metrics],
     ranges: Mapping[str, Intervals],
     split: Mapping[str, Metrics],
-    over_cells: Gain,
+    over_cells: Gain | None,
     seconds: float,
 ) -> None:
     """Print a column a strategy, and the default's answers by whether they are localizable."""
@@ -44,10 +47,11 @@ def show(
     table.add_row("images", *(f"{m.n:,}" for m in columns))
     console = output_console()
     console.print(table)
-    console.print(
-        f"The default places {over_cells.points:+.1f} points more within {over_cells.within_km} km than classification "
-        f"(paired bootstrap, 95 %: {over_cells.low:+.1f} to {over_cells.high:+.1f})."
-    )
+    if over_cells is not None:
+        console.print(
+            f"The default places {over_cells.points:+.1f} points more within {over_cells.within_km} km than classification "
+            f"(paired bootstrap, 95 %: {over_cells.low:+.1f} to {over_cells.high:+.1f})."
+        )
     failed = f", {default.failed} of them not answered" if default.failed else ""
     console.print(
         f"{default.n:,} images{failed}, {seconds:,.1f} s; in brackets 95 % intervals by bootstrap over places"
@@ -56,19 +60,16 @@ def show(
 
 def show_continents(continents: Mapping[str, Metrics]) -> None:
     """Print a line a continent: how good the default is there, and whether its radii hold."""
-    first = next(iter(continents.values()))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("default, truths in", no_wrap=True)
     columns = ["images", "within 200 km", "within 750 km", "median"]
-    columns += [
-        text for level in first.coverage for text in (f"inside the {level} % radius", f"median {level} % radius")
-    ]
+    columns += [text for level in SHOWN for text in (f"inside the {level} % radius", f"median {level} % radius")]
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for name, found in continents.items():
         radii = [
             text
-            for level in found.coverage
+            for level in SHOWN
             for text in (_or_dash(found.coverage[level], "%"), _or_dash(found.radius_km[level], "km"))
         ]
         shares = (f"{found.within[km]:.1f} %" for km in (200, 750))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +26,9 @@ Answers = dict[str, Location]
 """An image's answer by each strategy."""
 
 
-def ask_server(client: Client, *, features: bool = False) -> Callable[[bytes], Answers]:
+def ask_server(
+    client: Client, *, features: bool = False, strategies: Sequence[str] = STRATEGIES
+) -> Callable[[bytes], Answers]:
     """Answers of a running platform about images, or about features as little-endian float32."""
     locate = client.locate_feature if features else client.locate
 
@@ -38,13 +40,15 @@ def ask_server(client: Client, *, features: bool = False) -> Callable[[bytes], A
                     strategy=strategy, probabilities=LEVELS, max_alternatives=100, max_cells=0, max_neighbors=0
                 ),
             )
-            for strategy in STRATEGIES
+            for strategy in strategies
         }
 
     return answer
 
 
-def ask_bundle(engine: LocalEngine, *, features: bool = False) -> Callable[[bytes], Answers]:
+def ask_bundle(
+    engine: LocalEngine, *, features: bool = False, strategies: Sequence[str] = STRATEGIES
+) -> Callable[[bytes], Answers]:
     """Answers of a bundle in this process about images, from one pass of the backbone, or about features.
 
     Raises:
@@ -57,7 +61,7 @@ def ask_bundle(engine: LocalEngine, *, features: bool = False) -> Callable[[byte
     def answer(data: bytes) -> Answers:
         heads = engine.heads(_feature(engine, data, features)[None])[0]
         answers = {}
-        for strategy in STRATEGIES:
+        for strategy in strategies:
             decision = engine.decide(heads, Strategy(strategy))
             lat, lon = xyz_to_latlon(decision.xyz)
             localizable = calibration.localizable(decision.signals)

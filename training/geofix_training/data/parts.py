@@ -32,19 +32,14 @@ def assign_parts(
     """
     parts = np.full(len(group), Part.TRAIN, np.uint8)
     draw, block = _uniform(group, seed), _blocks(lat, lon, held_out.block_deg)
-    shares = [(Part.VALIDATION, held_out.validation)]
     both = held_out.calibration + held_out.test
+    calibrates = draw < held_out.validation + held_out.calibration
     if held_out.apart and both > 0:
         _, first, of_row = np.unique(group, return_index=True, return_inverse=True)
         calibrates = _uniform(block, seed + 2)[first][of_row] < held_out.calibration / both
-        shares.append((np.where(calibrates, Part.CALIBRATION, Part.TEST), both))
-    else:
-        shares += [(Part.CALIBRATION, held_out.calibration), (Part.TEST, held_out.test)]
-    edge = 0.0
-    for part, share in shares:
-        chosen = (edge <= draw) & (draw < edge + share)
-        parts[chosen] = np.broadcast_to(part, len(group))[chosen]
-        edge += share
+    aside = (held_out.validation <= draw) & (draw < held_out.validation + both)
+    parts[draw < held_out.validation] = Part.VALIDATION
+    parts[aside] = np.where(calibrates[aside], Part.CALIBRATION, Part.TEST)
     whole = _uniform(block, seed + 1)
     parts[whole < held_out.test_blocks] = Part.TEST_BLOCKS
     parts[(held_out.test_blocks <= whole) & (whole < held_out.test_blocks + held_out.calibration_blocks)] = (

@@ -146,8 +146,10 @@ def _cells(work: Work, index: Index) -> None:
 def _write_tests(work: Work, features: Features) -> None:
     """Held-out rows as files of their own, shuffled, so that the first n are a fair sample."""
     offset = np.asarray(work.index.columns["offset"])
-    for part, name in ((Part.TEST, "test.npz"), (Part.TEST_BLOCKS, "test_blocks.npz")):
-        rows = np.random.default_rng(work.experiment.seed).permutation(work.rows(part))
+    random, blocks = work.rows(Part.TEST), work.rows(Part.TEST_BLOCKS)
+    files_of = {"test.npz": random, "test_blocks.npz": blocks, "test_all.npz": np.concatenate([random, blocks])}
+    for name, held_out in files_of.items():
+        rows = np.random.default_rng(work.experiment.seed).permutation(held_out)
         if len(rows):
             features.rows(offset[rows]).write(work.folder / name)
 
