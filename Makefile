@@ -10,6 +10,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH_INDEX ?=
 TORCH := torch==2.13.0
 BUNDLE ?= bundles/orbit
+PIP_AUDIT := build/audit/bin/pip-audit
+AUDIT = $(PYTHON) tools/audit.py $(PIP_AUDIT) $(wildcard requirements/*-*pu.txt)
 
 FUZZ_INPUTS ?= 100000
 
@@ -28,7 +30,7 @@ up: setup ## start the platform and leave it running: the page at http://127.0.0
 test: setup-test ## run every test (installs torch for the training tests)
 	@$(BIN)/python -m pytest tests
 
-check: setup-test ## formatting, lint, types, import arrows, protos, licences, alerts, secrets
+check: setup-test $(PIP_AUDIT) ## formatting, lint, types, import arrows, protos, licences, alerts, secrets, known vulnerabilities
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy shared services training tests tools benchmarks
@@ -37,6 +39,7 @@ check: setup-test ## formatting, lint, types, import arrows, protos, licences, a
 	@$(BIN)/python tools/check_licences.py
 	@$(BIN)/python tools/check_operations.py
 	@$(BIN)/python tools/check_secrets.py
+	@$(AUDIT) || test $$? -eq 3 # not audited: it has said so
 
 format: setup-test ## format the code and the protos
 	@$(BIN)/ruff format .
@@ -63,9 +66,11 @@ release-check: ## build wheel and source archive; install, import and test the w
 	@$(PYTHON) tools/release_check.py
 
 .PHONY: audit
-audit: ## known vulnerabilities of what images install (pip-audit asks pypi.org; what it cannot audit is said)
-	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit==2.10.1; }
-	@$(PYTHON) tools/audit.py build/audit/bin/pip-audit $(wildcard requirements/*-*pu.txt)
+audit: $(PIP_AUDIT) ## known vulnerabilities of what images install (pip-audit asks pypi.org; what it cannot audit is said)
+	@$(AUDIT)
+
+$(PIP_AUDIT):
+	@$(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit==2.10.1
 
 .PHONY: bench-retrieval bench-build gallery-kills gallery-photos
 bench-retrieval: setup ## searches in a gallery: Lite, a server, numpy, faiss, LanceDB, usearch (some 12 minutes; RETRIEVAL=--small)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -12,23 +10,15 @@ from typing import Any
 
 import pytest
 
+from laid_out import laid_out
+
 VERSION = "1.3.0"
-HOME = Path(__file__).resolve().parents[1] / f".cache/geoclip-{VERSION}"
 GALLERY = "model/gps_gallery/coordinates_100K.csv"
 
 
 def fetch() -> Path:
-    """The directory of the package; gets it where it is not there yet. One process at a time."""
-    HOME.mkdir(parents=True, exist_ok=True)
-    done = HOME / "fetched"
-    with (HOME / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-            command = [*pip, "--upgrade", "--target", str(HOME), f"geoclip=={VERSION}"]
-            subprocess.run(command, check=True, timeout=120)
-            done.touch()
-    return HOME / "geoclip"
+    """The directory of the package; gets it where it is not there yet."""
+    return laid_out("geoclip", VERSION, timeout_s=120) / "package/geoclip"
 
 
 def shortened(package: Path, out: Path, places: int) -> Path:

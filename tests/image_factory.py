@@ -29,6 +29,12 @@ def pattern(width: int = 64, height: int = 48) -> Image.Image:
     return Image.fromarray(np.stack([x, y, (x + 2 * y) / 3], axis=-1).astype(np.uint8))
 
 
+def photograph(width: int, height: int) -> bytes:
+    """A PNG of soft random colours, another one for each width."""
+    colours = np.random.default_rng(width).integers(0, 255, (7, 9, 3), np.uint8)
+    return encoded(Image.fromarray(colours).resize((width, height), Image.Resampling.BICUBIC), "PNG")
+
+
 def chunk(name: bytes, data: bytes) -> bytes:
     """A chunk of a PNG."""
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -7,7 +7,6 @@ set. It writes to nothing but the directory that it is given.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import lzma
 import os
 import shutil
@@ -22,9 +21,9 @@ from pymilvus import MilvusClient, MilvusException
 from geofix.platform.child import Child, Spec
 from geofix.platform.ports import HOST, free_ports
 from geofix.tls import TlsFiles
+from laid_out import laid_out
 
 VERSION = "2.3.5"
-HOME = Path(__file__).resolve().parents[1] / f".cache/milvus-{VERSION}"
 START_S = 120.0
 _WRITE_CONFIG = """
 import sys
@@ -40,25 +39,18 @@ _PORTS = tuple(f"{name}_port" for name in (*_NAMES, "data_coord", "data_node"))
 
 
 def install() -> Path:
-    """The directory of Milvus's binary and libraries; installs it where it is not yet. One process at a time."""
-    HOME.mkdir(parents=True, exist_ok=True)
-    done = HOME / "installed"
-    with (HOME / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            package = HOME / "package"
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-            command = [*pip, "--upgrade", "--target", str(package), f"milvus=={VERSION}"]
-            subprocess.run(command, check=True, timeout=280)
-            (HOME / "bin").mkdir(exist_ok=True)
-            for packed in (package / "milvus/data/bin").glob("*.lzma"):
-                target = HOME / "bin" / packed.stem
-                with lzma.open(packed) as source, target.open("wb") as file:
-                    shutil.copyfileobj(source, file, 1 << 20)
-                target.chmod(0o755)
-                packed.unlink()
-            done.touch()
-    return HOME / "bin"
+    """The directory of Milvus's binary and libraries; installs it where it is not yet."""
+    return laid_out("milvus", VERSION, timeout_s=280, finish=_unpack) / "bin"
+
+
+def _unpack(home: Path) -> None:
+    (home / "bin").mkdir(exist_ok=True)
+    for packed in (home / "package/milvus/data/bin").glob("*.lzma"):
+        target = home / "bin" / packed.stem
+        with lzma.open(packed) as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        target.chmod(0o755)
+        packed.unlink()
 
 
 class MilvusServer:
@@ -130,7 +122,7 @@ class MilvusServer:
         configs.mkdir(parents=True, exist_ok=True)
         (configs / "etcd.yaml").write_text(self._etcd())
         ports = [f"{name}={port}" for name, port in self._ports.items()]
-        write = [sys.executable, "-c", _WRITE_CONFIG, str(HOME / "package"), str(self._directory), *ports]
+        write = [sys.executable, "-c", _WRITE_CONFIG, str(binaries.parent / "package"), str(self._directory), *ports]
         subprocess.run(write, check=True, timeout=60)
         environment = {
             "PATH": os.environ["PATH"],

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import Any
 
-SECONDS = 300
+SECONDS = 120
 
 
 def outcome(report: dict[str, Any]) -> tuple[int, list[str]]:

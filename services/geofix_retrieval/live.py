@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import threading
-from collections.abc import Callable
+import time
 
 import numpy as np
 
@@ -12,18 +14,31 @@ from geofix.errors import ConfigurationError, GeofixError, MismatchError, NotFou
 from geofix.gallery.contents import Contents
 from geofix.gallery.layout import GalleryInfo, State
 from geofix.gallery.search import Gallery
+from geofix.gallery.settings import MilvusSettings
 from geofix.gallery.store import Store
+
+log = logging.getLogger("geofix.gallery")
+
+KEPT_S = 3600.0
+"""A connection whose credentials were replaced stays so long: a promotion that has begun ends on it."""
 
 
 class LiveGallery:
     """Follows the alias of a bundle's gallery and hands out the versions that can be searched.
 
     A search keeps the version that it was given, so an alias that moves in between changes nothing for it.
+
+    Raises:
+        ConfigurationError: a file with Milvus' credentials cannot be read.
     """
 
-    def __init__(self, bundle: Bundle, open_milvus: Callable[[], Store]) -> None:
+    def __init__(self, bundle: Bundle, settings: MilvusSettings) -> None:
         self.bundle = bundle
-        self._open_milvus = open_milvus
+        self._settings = settings
+        self._credentials = settings.watched_credentials()
+        self._connected_with = self._credentials.get()
+        self._refused: tuple[str, bytes] | None = None
+        self._replaced: list[tuple[float, Store]] = []
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._opened: dict[str, Gallery] = {}
@@ -94,8 +109,17 @@ class LiveGallery:
         with self._lock:
             return self._connect()
 
+    async def close_replaced(self, least_s: float = KEPT_S) -> None:
+        """Close connections that others took the place of `least_s` ago or earlier; in the event loop of the searches."""
+        now = time.monotonic()
+        while self._replaced and now - self._replaced[0][0] >= least_s:
+            _, store = self._replaced.pop(0)
+            await store.searches.close_async()
+            await asyncio.to_thread(store.close)
+
     async def close_searches(self) -> None:
         """Close what `Gallery.search_batch` uses, in the event loop that it belongs to."""
+        await self.close_replaced(0.0)
         if self._store is not None:
             await self._store.searches.close_async()
 
@@ -114,9 +138,27 @@ class LiveGallery:
                 del self._opened[name]
 
     def _connect(self) -> Store:
+        wanted = self._credentials.get()
         if self._store is None:
-            self._store = self._open_milvus()
+            self._store = self._settings.open_milvus()
+            self._connected_with = wanted
+        elif wanted != self._connected_with and not self._store.embedded:  # an embedded one asks for none
+            self._reconnect(self._store, wanted)
         return self._store
+
+    def _reconnect(self, old: Store, credentials: tuple[str, bytes]) -> None:
+        """A connection with other credentials, once they are good: Milvus may learn of them later than the file."""
+        try:
+            self._store = self._settings.open_milvus()
+        except GeofixError as error:
+            if credentials != self._refused:
+                self._refused = credentials
+                log.warning("the new credentials are not taken yet, those before are kept: %s", error.message)
+            return
+        log.info("connected to %s with new credentials", old.name)
+        self._connected_with = credentials
+        self._opened.clear()
+        self._replaced.append((time.monotonic(), old))
 
     def _open(self, store: Store, name: str) -> Gallery:
         info = store.describe(name)

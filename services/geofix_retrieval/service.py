@@ -59,7 +59,7 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
         bundle = Bundle.describe(settings.bundle)
         self._bundle = bundle
         self._manifest = bundle.manifest
-        self._gallery = LiveGallery(bundle, settings.open_milvus)
+        self._gallery = LiveGallery(bundle, settings)
         self._searching = Turnstile("search", settings.search_concurrency, settings.max_queue)
         self._looking = WorkQueue("gallery", _LOOKS, settings.max_queue)
 
@@ -81,6 +81,7 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
     async def check(self) -> None:
         """The alias exists, and its gallery belongs to the bundle."""
         await asyncio.to_thread(self._gallery.refresh)
+        await self._gallery.close_replaced()
 
     def versions(self) -> tuple[str, str]:
         """The versions of the bundle and of the live gallery."""

@@ -159,6 +159,12 @@ class Bundle:
         return calibration
 
 
+def check_new(directory: Path) -> None:
+    """Raise InvalidInput where a bundle's directory is anything but one to be made or an empty one: nothing is overwritten."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InvalidInput(f"{directory} exists and is not empty: name another directory for the bundle")
+
+
 def write_manifest(directory: Path, **fields: Any) -> Manifest:
     """Hash every file beside it and write `bundle.json`; `fields` are Manifest's but `files` and `version`.
 

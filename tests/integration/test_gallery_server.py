@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bundle_factory import make_bundle
+from bundle_factory import EMBEDDING_DIM, make_bundle
 from certificates import Authority
 from geofix.bundle import Bundle
 from geofix.errors import ConfigurationError, GeofixError, Unavailable
 from geofix.gallery.admin import DirectAdmin
 from geofix.gallery.loader import make_live
+from geofix.gallery.search import Scope
 from geofix.gallery.settings import MilvusSettings
 from geofix.gallery.verify import verify
 from geofix.ingest.add import Adder, AddOptions
@@ -22,6 +25,7 @@ from geofix.ingest.embed import LocalNetworks
 from geofix.ingest.report import Report
 from geofix.ingest.sources import Source
 from geofix.tls import TlsFiles
+from geofix_retrieval.live import LiveGallery
 from milvus_server import MilvusServer, install, real_milvus
 from own_images import write_features
 
@@ -116,3 +120,33 @@ def test_add_waits_for_a_server_that_was_killed_and_nothing_is_lost(
     promoted = admin.promote(made.name, "")
     assert (promoted.images, promoted.joined, admin.live()) == (IMAGES, True, made.name)
     admin.close()
+
+
+async def test_a_token_that_changes_is_read_again(
+    server: MilvusServer, tls: TlsFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geofix.gallery.layout.LEAST_PARTITIONS", 8)
+    monkeypatch.setattr("geofix.watched.LOOK_EVERY_S", 0.0)
+    bundle = make_bundle(tmp_path / "bundle", name="rotated")
+    settings = settings_of(server, tmp_path, ROOT, tls.ca)
+    with settings.open_milvus() as operator:
+        make_live(DirectAdmin(operator, bundle), bundle)
+        live = LiveGallery(bundle, settings)
+        before = await asyncio.to_thread(live.refresh)
+        query = np.eye(1, EMBEDDING_DIM, dtype=np.float32)[0], Scope((), 3)
+
+        (tmp_path / "token").write_text("root:not yet\n")
+        assert await asyncio.to_thread(live.refresh) is before, "what works is kept until the new token is taken"
+        operator.client.update_password("root", "Milvus", "Changed.1", reset_connection=False)
+        (tmp_path / "token").write_text("root:Changed.1\n")
+        try:
+            after = await asyncio.to_thread(live.refresh)
+            assert after is not before
+            assert len((await after.search_batch([query], 10.0))[0]) == 3
+            with pytest.raises(Unavailable):  # Milvus knows the old token no more
+                await before.search_batch([query], 10.0)
+        finally:
+            with settings.open_milvus() as again:
+                again.client.update_password("root", "Changed.1", "Milvus", reset_connection=False)
+            await live.close_searches()
+            await asyncio.to_thread(live.close)

@@ -34,6 +34,7 @@ from geofix_training.backbone import declare_torchvision_operators
 from geofix_training.clip import ClipVision, read_clip
 from geofix_training.geoclip import read_geoclip
 from geofix_training.import_geoclip import import_geoclip
+from image_factory import photograph
 
 pytestmark = [
     pytest.mark.training,
@@ -105,16 +106,6 @@ def gallery(whole_package: Path) -> tuple[NDArray[np.float64], Tensor]:
             torch.tensor(places, dtype=torch.float32)
         )
     return places, nn.functional.normalize(embedding, dim=1)
-
-
-def photograph(width: int, height: int) -> bytes:
-    rng = np.random.default_rng(width)
-    coarse = Image.fromarray(rng.integers(0, 255, (7, 9, 3), np.uint8)).resize(
-        (width, height), Image.Resampling.BICUBIC
-    )
-    buffer = io.BytesIO()
-    coarse.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def clip_input(data: bytes) -> Tensor:

@@ -18,6 +18,7 @@ from geofix.local import LocalEngine
 from geofix_training.import_swc import import_swc
 from geofix_training.imported import Imported
 from geofix_training.published import Published, random_published, read_published
+from image_factory import photograph
 
 pytestmark = pytest.mark.training
 
@@ -53,16 +54,6 @@ def run(files: Files, out: Path) -> Imported:
     return import_swc(
         files["backbone"], files["mvmf"], files["rrm"], files.get("gallery"), out, lambda _done, _all: None
     )
-
-
-def photograph(width: int, height: int) -> bytes:
-    rng = np.random.default_rng(width)
-    coarse = Image.fromarray(rng.integers(0, 255, (7, 9, 3), np.uint8)).resize(
-        (width, height), Image.Resampling.BICUBIC
-    )
-    buffer = io.BytesIO()
-    coarse.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def published_input(data: bytes) -> torch.Tensor:

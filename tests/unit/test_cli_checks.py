@@ -94,6 +94,7 @@ def test_stores_that_are_not_there(tmp_path: Path) -> None:
         *milvus(Place(tmp_path, False, tmp_path, milvus_uri="milvs.example")),
         *redis(f"redis://127.0.0.1:{port}/0"),
         *redis("nonsense"),
+        *redis("redis://127.0.0.1/0", tmp_path / "no-password"),
     ):
         assert found.state is State.WRONG
         assert found.remedy

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.geo import FloatArray
-from geofix_training.imported import Progress
+from geofix_training.engine.loop import Progress
 from geofix_training.weights import fill, read_scalar
 
 CLIP_DIM, EMBEDDING_DIM = 768, 512

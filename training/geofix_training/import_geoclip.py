@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geofix import bundle as files
-from geofix.bundle import Bundle, write_manifest
+from geofix.bundle import Bundle, check_new, write_manifest
 from geofix.cells import Cells
 from geofix.decision import DecisionRule
 from geofix.errors import InvalidInput
 from geofix.images import Preprocessing
 from geofix_training.clip import MEAN, STD, read_clip
+from geofix_training.engine.loop import Progress
 from geofix_training.export import store_half
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.geoclip import CLIP_DIM, EMBEDDING_DIM, GeoClip, ImageHead, read_geoclip
-from geofix_training.imported import Imported, Progress, check_new, export_networks
+from geofix_training.imported import Imported, export_networks
 from geofix_training.partition import StopRule, make_cells, split
 
 CELLS = 2000

@@ -15,15 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from geofix import bundle as files
-from geofix.bundle import Bundle, write_manifest
+from geofix.bundle import Bundle, check_new, write_manifest
 from geofix.cells import Cells
 from geofix.decision import DecisionRule
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.geo import FloatArray, latlon_to_xyz
 from geofix.images import Preprocessing
+from geofix_training.engine.loop import Progress
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.heads import RetrievalModule
-from geofix_training.imported import Imported, Progress, check_new, export_networks
+from geofix_training.imported import Imported, export_networks
 from geofix_training.published import SIZE, Published, read_published
 
 PREPROCESSING = Preprocessing(

@@ -1,8 +1,7 @@
-"""What imports of other people's weights share: where they write, how they export, and what they tell."""
+"""What imports of other people's weights share: how they export, and what they tell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +10,7 @@ from torch import nn
 
 from geofix import bundle as files
 from geofix.bundle import Bundle
-from geofix.errors import InvalidInput
 from geofix_training.export import export
-
-Progress = Callable[[int, int], None]
-"""Told of gallery rows done and in all."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +20,6 @@ class Imported:
     bundle: Bundle
     gallery_images: int
     repeated: int
-
-
-def check_new(out: Path) -> None:
-    """Raise InvalidInput where `out` is anything but a directory to be made or an empty one."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InvalidInput(f"{out} exists and is not empty: name another directory for the bundle")
 
 
 def export_networks(

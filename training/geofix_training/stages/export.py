@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geofix import bundle as files
-from geofix.bundle import Bundle, write_manifest
+from geofix.bundle import Bundle, check_new, write_manifest
 from geofix.calibration import Calibration
 from geofix.cells import Cells
-from geofix.errors import InvalidInput
 from geofix.images import Preprocessing
 from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Progress
@@ -55,8 +54,7 @@ def run_export(work: Work, out: Path, calibration: Calibration | None, progress:
     Raises:
         InvalidInput: a stage is missing, or `out` holds something.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InvalidInput(f"{out} exists and is not empty: name another directory for the bundle")
+    check_new(out)
     experiment = work.experiment
     network = trained_classifier(work, experiment)
     module = trained_embedder(work, network.dim)

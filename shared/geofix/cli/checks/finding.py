@@ -63,8 +63,8 @@ class Place:
         bundle_named: whether the user named it.
         data_dir: where gallery and logs are kept.
         milvus_uri: of the user's own Milvus; empty for the embedded one.
-        milvus_token: for it.
         redis_url: of the user's own Redis or Valkey; empty for the embedded one.
+        redis_password_file: that holds its password; none where the URL says all.
         providers: execution providers that were asked for.
     """
 
@@ -72,8 +72,8 @@ class Place:
     bundle_named: bool
     data_dir: Path
     milvus_uri: str = ""
-    milvus_token: str = ""
     redis_url: str = ""
+    redis_password_file: Path | None = None
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
 
     @classmethod
@@ -88,7 +88,9 @@ class Place:
             bundle_named=named is not None,
             data_dir=data_dir or default_data_dir(),
             milvus_uri=given.get("GEOFIX_MILVUS_URI", ""),
-            milvus_token=given.get("GEOFIX_MILVUS_TOKEN", ""),
             redis_url=given.get("GEOFIX_REDIS_URL", ""),
+            redis_password_file=Path(given["GEOFIX_REDIS_PASSWORD_FILE"])
+            if given.get("GEOFIX_REDIS_PASSWORD_FILE")
+            else None,
             providers=tuple((given.get("GEOFIX_PROVIDERS") or "CPUExecutionProvider").split(",")),
         )

@@ -9,19 +9,22 @@ from typing import Any
 
 from geofix.cli.checks.finding import Finding, Place, good, note, wrong
 from geofix.errors import GeofixError
+from geofix.watched import read_secret
 
 _MOST_SKEW_S = 5.0
+_PASSWORD = "GEOFIX_REDIS_PASSWORD_FILE"  # noqa: S105  # the name of a setting
 
 
 def stores(place: Place) -> Iterator[Finding]:
     """All of them."""
     yield from milvus(place)
-    yield from redis(place.redis_url)
+    yield from redis(place.redis_url, place.redis_password_file)
 
 
 def milvus(place: Place) -> Iterator[Finding]:
     """Whether Milvus answers, and its live gallery belongs to the bundle."""
-    from geofix.gallery.store import Store, is_server, redacted
+    from geofix.gallery.settings import MilvusSettings
+    from geofix.gallery.store import is_server, redacted
 
     uri = place.milvus_uri
     if not uri:
@@ -35,13 +38,13 @@ def milvus(place: Place) -> Iterator[Finding]:
         )
         return
     try:
-        with Store(uri, place.milvus_token) as store:
+        with MilvusSettings(milvus_uri=uri).open_milvus() as store:  # credentials as services take them
             yield good("Milvus", f"{_server_version(store)} at {redacted(uri)}")
             yield gallery(store, place)
     except ImportError:
         yield wrong("Milvus", "pymilvus is not installed", "pip install 'geofix[up]'")
     except GeofixError as error:
-        yield wrong("Milvus", error.message, "start it, or correct GEOFIX_MILVUS_URI and GEOFIX_MILVUS_TOKEN")
+        yield wrong("Milvus", error.message, "start it, or correct GEOFIX_MILVUS_URI and what else begins so")
 
 
 def gallery(store: Any, place: Place) -> Finding:
@@ -68,7 +71,7 @@ def gallery(store: Any, place: Place) -> Finding:
     )
 
 
-def redis(url: str) -> Iterator[Finding]:
+def redis(url: str, password_file: Path | None = None) -> Iterator[Finding]:
     """Whether Redis or Valkey answers, and its clock goes with ours."""
     name = "Redis"
     if not url:
@@ -80,7 +83,11 @@ def redis(url: str) -> Iterator[Finding]:
         yield wrong(name, "the package redis is not installed", "pip install 'geofix[up]'")
         return
     try:
-        client = library.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
+        password = {} if password_file is None else {"password": read_secret(password_file, _PASSWORD)}
+        client = library.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, **password)
+    except GeofixError as error:
+        yield wrong(name, error.message, "write the password into it, readable for who runs the gateway")
+        return
     except ValueError as error:
         yield wrong(name, f"GEOFIX_REDIS_URL is no URL of a Redis: {error}", "write redis://host:6379/0")
         return
