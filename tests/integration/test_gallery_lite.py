@@ -23,7 +23,7 @@ from geofix.bundle import Bundle, write_manifest
 from geofix.errors import ConfigurationError, MismatchError, Reason, Unavailable
 from geofix.gallery.layout import FORMAT, GalleryInfo, State, partition_count, partition_name, schema
 from geofix.gallery.loader import load_bundle_gallery
-from geofix.gallery.search import Gallery, Hit
+from geofix.gallery.search import Gallery, Hit, Scope
 from geofix.gallery.store import Store, redacted
 from geofix.local import ExactGallery
 
@@ -249,6 +249,26 @@ def load_info(store: Store, bundle: Bundle) -> GalleryInfo:
     info = store.describe(bundle.gallery_version)
     assert info is not None
     return info
+
+
+async def test_a_version_that_is_gone_and_a_search_that_takes_too_long_are_unavailable(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = load_bundle_gallery(bundle, str(tmp_path / "milvus.db"))
+    query = unit(np.random.default_rng(0), 1)[0]
+    with Store(str(tmp_path / "milvus.db")) as store:
+        gallery = Gallery(store, info)
+        with pytest.raises(Unavailable) as released:  # it was not loaded
+            gallery.search(query, (), 3)
+        store.load(info.name)
+        assert len(gallery.search(query, (), 3)) == 3
+        with monkeypatch.context() as slow, pytest.raises(Unavailable) as late:
+            slow.setattr(store.searches, "search", lambda _call, _timeout_s: time.sleep(0.3))
+            await gallery.search_batch([(query, Scope((), 3))], 0.05)
+        store.client.drop_collection(info.name)
+        with pytest.raises(Unavailable) as gone:
+            await gallery.search_batch([(query, Scope((), 3))], 10.0)
+    assert {caught.value.reason for caught in (released, late, gone)} == {Reason.GALLERY_UNAVAILABLE}
 
 
 def test_a_locked_directory_says_so(bundle: Bundle, loaded: Gallery) -> None:

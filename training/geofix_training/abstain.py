@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
 
 from geofix.calibration import SIGNALS, Abstention
 from geofix.errors import InvalidInput
@@ -15,8 +16,6 @@ from geofix_training.experiment import Abstain
 
 LEAST_ANSWERED = 50
 """Answers below which a share of right ones says nothing."""
-STEPS = 25
-"""Newton steps; the fit is convex and done after about eight."""
 RIDGE = 1e-3
 """Of the fit, a row, on standardised signals: a signal that never varies then does no harm."""
 
@@ -70,13 +69,8 @@ def _threshold(score: FloatArray, right: NDArray[np.bool_], precision: float) ->
 
 
 def _logistic(x: FloatArray, right: NDArray[np.bool_]) -> FloatArray:
-    """Intercept and coefficients of a logistic regression by Newton's method."""
-    design = np.column_stack([np.ones(len(x)), x])
-    weights: FloatArray = np.zeros(design.shape[1])
-    penalty = RIDGE * len(x) * np.diag([0.0, *np.ones(x.shape[1])])
-    for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
-        gradient = design.T @ (chance - right) + penalty @ weights
-        curvature = (design * (chance * (1 - chance))[:, None]).T @ design + penalty
-        weights = weights - np.linalg.solve(curvature + 1e-9 * np.eye(len(weights)), gradient)
-    return weights
+    """Intercept and coefficients, (1 + s,), of a logistic regression on standardised signals (n, s); 0 where all are alike."""
+    if right.all() or not right.any():
+        return np.zeros(1 + x.shape[1])
+    fitted = LogisticRegression(C=1 / (RIDGE * len(x)), max_iter=1000).fit(x, right)
+    return np.concatenate([fitted.intercept_, fitted.coef_[0]])
