@@ -262,9 +262,10 @@ async def test_a_version_that_is_gone_and_a_search_that_takes_too_long_are_unava
             gallery.search(query, (), 3)
         store.load(info.name)
         assert len(gallery.search(query, (), 3)) == 3
-        with monkeypatch.context() as slow, pytest.raises(Unavailable) as late:
+        with monkeypatch.context() as slow:
             slow.setattr(store.searches, "search", lambda _call, _timeout_s: time.sleep(0.3))
-            await gallery.search_batch([(query, Scope((), 3))], 0.05)
+            with pytest.raises(Unavailable) as late:
+                await gallery.search_batch([(query, Scope((), 3))], 0.05)
         store.client.drop_collection(info.name)
         with pytest.raises(Unavailable) as gone:
             await gallery.search_batch([(query, Scope((), 3))], 10.0)
