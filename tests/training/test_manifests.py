@@ -20,7 +20,7 @@ from geofix_training.data.images import Images
 from geofix_training.data.index import Index, build
 from geofix_training.data.manifest import shard_blocks, table_blocks
 from geofix_training.data.screening import Screening
-from geofix_training.experiment import BackboneConfig
+from geofix_training.experiment import BackboneConfig, ManifestConfig
 
 
 def indexed(folder: Path, table: str, screening: Screening | None = None) -> Index:
@@ -86,6 +86,30 @@ def test_parquet_with_numbers_and_groups(tmp_path: Path) -> None:
     (block,) = table_blocks(tmp_path / "m.parquet", Screening("m"))
     assert block.names == ["https://example.org/1"]
     assert block.group[0] != block.id[0]
+
+
+def test_columns_by_other_names_links_and_what_may_be_published(tmp_path: Path) -> None:
+    rows = [
+        "file,source,lat,lon,album,share",
+        "1.jpg,a b/ü.jpg,1,2,x/y,no",
+        "2.jpg,c.jpg,3,4,x/y,",
+        "3.jpg,d.jpg,5,6,z,yes",
+    ]
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    config = ManifestConfig(path="file", group="album", published="share", link="https://host/{album}/{source}")
+    index = build(tmp_path / "index", table_blocks(tmp_path / "m.csv", Screening("m"), config), {"images": ""})
+    assert [index.name(row) for row in range(3)] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert [index.link(row) for row in range(3)] == [
+        "https://host/x/y/a%20b/%C3%BC.jpg",
+        "https://host/x/y/c.jpg",
+        "https://host/z/d.jpg",
+    ]
+    assert index.columns["published"].tolist() == [0, 1, 1]
+    group = index.columns["group"].tolist()
+    assert group[0] == group[1] != group[2]
+    for wrong in ({"link": "https://host/{nobody}"}, {"group": "nobody"}, {"path": "nobody"}):
+        with pytest.raises(InvalidInput, match="has no column nobody; it has file, source"):
+            list(table_blocks(tmp_path / "m.csv", Screening("m"), ManifestConfig(**wrong)))
 
 
 def shard(path: Path, samples: dict[str, tuple[float, float] | None]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from geofix.calibration import SIGNALS
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.geo import normalise, xyz_to_latlon
-from geofix_training.abstain import fit_gate
+from geofix_training.abstain import fit_gate, fit_gate_over_folds
 from geofix_training.data.parts import Part, assign_parts
 from geofix_training.experiment import Abstain, HeldOutParts, read_experiment
 from stage_data import experiment
@@ -92,6 +92,19 @@ def test_a_gate_holds_its_precision_on_groups_that_did_not_choose_it() -> None:
     stricter, sure = fit_gate(*withheld(6000, seed=5), Abstain(precision=0.95))
     assert sure.answered < reached.answered
     assert stricter.intercept < gate.intercept
+
+
+def test_a_gate_over_folds_is_judged_by_gates_that_the_other_folds_chose() -> None:
+    signals, error, group = withheld(6000, seed=5)
+    fold = (group % np.uint64(4)).astype(np.int64)
+    gate, reached = fit_gate_over_folds(signals, error, fold, Abstain(precision=0.8))
+    assert reached.queries == 6000
+    assert reached.right == pytest.approx(0.8, abs=0.03)
+    assert reached.right != (error[np.array([gate(one) >= 0 for one in signals])] <= 200).mean()
+    misled = np.where(fold == 0, 5000.0, error)
+    assert fit_gate_over_folds(signals, misled, fold, Abstain(precision=0.6))[1].right < 0.58, (
+        "a fold unlike the others"
+    )
 
 
 def test_a_precision_out_of_reach_says_what_to_change() -> None:

@@ -118,7 +118,7 @@ def test_a_checkpoint_of_another_architecture_is_named(work: Work) -> None:
     try:
         checkpoint.save(state, path)
         with pytest.raises(InvalidInput, match=r"head.linear.weight has the shape \(3, 5\)"):
-            trained_classifier(work, work.experiment)
+            trained_classifier(work)
     finally:
         path.write_bytes(good)
 

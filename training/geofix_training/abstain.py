@@ -31,8 +31,35 @@ def fit_gate(
     Raises:
         InvalidInput: no threshold reaches the precision on enough answers.
     """
-    x = np.array([[signal[name] for name in SIGNALS] for signal in signals])
-    right, chooses = np.asarray(error_km, float) <= config.within_km, group % np.uint64(2) == 0
+    x, right, chooses = _values(signals), np.asarray(error_km, float) <= config.within_km, group % np.uint64(2) == 0
+    gate, score = _fit(x, right, chooses, config)
+    return gate, _reached(right[~chooses], score[~chooses] >= 0, config)
+
+
+def fit_gate_over_folds(
+    signals: Sequence[Mapping[str, float]], error_km: ArrayLike, fold: NDArray[np.int64], config: Abstain
+) -> tuple[Linear, Abstention]:
+    """A gate chosen on all answers, and what gates chosen in the same way on the other folds reached on each fold.
+
+    Raises:
+        InvalidInput: no threshold reaches the precision on enough answers.
+    """
+    x, right = _values(signals), np.asarray(error_km, float) <= config.within_km
+    passed = np.zeros(len(right), bool)
+    for number in np.unique(fold):
+        own = fold == number
+        passed[own] = _fit(x, right, ~own, config)[1][own] >= 0
+    return _fit(x, right, np.ones(len(right), bool), config)[0], _reached(right, passed, config)
+
+
+def _values(signals: Sequence[Mapping[str, float]]) -> FloatArray:
+    return np.array([[signal[name] for name in SIGNALS] for signal in signals])
+
+
+def _fit(
+    x: FloatArray, right: NDArray[np.bool_], chooses: NDArray[np.bool_], config: Abstain
+) -> tuple[Linear, FloatArray]:
+    """The gate that the answers `chooses` choose, and its value for all answers, (n,): they pass from 0 on."""
     mean, spread = x[chooses].mean(axis=0), x[chooses].std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
     weights = _logistic((x[chooses] - mean) / spread, right[chooses])
@@ -48,15 +75,17 @@ def fit_gate(
         coefficients=tuple((weights[1:] / spread).tolist()),
         intercept=float(weights[0] - threshold - (weights[1:] * mean / spread).sum()),
     )
-    answered = (score >= threshold)[~chooses]
-    reached = Abstention(
+    return gate, score - threshold
+
+
+def _reached(right: NDArray[np.bool_], passed: NDArray[np.bool_], config: Abstain) -> Abstention:
+    return Abstention(
         within_km=config.within_km,
         precision=config.precision,
-        queries=len(answered),
-        answered=float(answered.mean()),
-        right=float(right[~chooses][answered].mean()) if answered.any() else 0.0,
+        queries=len(right),
+        answered=float(passed.mean()),
+        right=float(right[passed].mean()) if passed.any() else 0.0,
     )
-    return gate, reached
 
 
 def _threshold(score: FloatArray, right: NDArray[np.bool_], precision: float) -> float | None:

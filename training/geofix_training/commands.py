@@ -1,4 +1,4 @@
-"""`geofix-train partition | classifier | embedder | calibrate | export`: from a collection to a bundle, stage by stage."""
+"""`geofix-train partition`, `classifier` and the rest: from a collection to a bundle, stage by stage."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ STOPPED = 143
 """Exit code after SIGTERM, as a shell would report it: what follows in a script does not run."""
 
 
+ConfigOption = Annotated[Path, typer.Option(help="the experiment, YAML")]
+ManifestOption = Annotated[Path | None, typer.Option(help="CSV or Parquet: id, path (or url), lat, lon, group")]
+ImagesOption = Annotated[Path | None, typer.Option(help="folder that paths are relative to; default: the manifest's")]
+ShardsOption = Annotated[Path | None, typer.Option(help="folder of WebDataset shards, in place of a manifest")]
+FeaturesOption = Annotated[Path | None, typer.Option(help="NPZ: features, lat, lon, ids, group; in place of images")]
+OutOption = Annotated[Path, typer.Option(help="directory for the bundle; new or empty")]
+FOLDS = typer.Option(min=2, max=20, help="folds of whole groups")
+
+
 def partition(
-    config: Annotated[Path, typer.Option(help="the experiment, YAML")],
+    config: ConfigOption,
     work: WorkOption,
-    manifest: Annotated[Path | None, typer.Option(help="CSV or Parquet: id, path (or url), lat, lon, group")] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="folder that paths are relative to; default: the manifest's")
-    ] = None,
-    shards: Annotated[Path | None, typer.Option(help="folder of WebDataset shards, in place of a manifest")] = None,
-    features: Annotated[
-        Path | None, typer.Option(help="NPZ: features, lat, lon, ids, group; in place of images")
-    ] = None,
+    manifest: ManifestOption = None,
+    images: ImagesOption = None,
+    shards: ShardsOption = None,
+    features: FeaturesOption = None,
 ) -> None:
     """Index a collection, set aside what is held out, and divide the Earth into cells."""
     from geofix_training.experiment import read_experiment
@@ -70,14 +75,51 @@ def calibrate(work: WorkOption) -> None:
         print(f"decision rule: {done.rule.model_dump_json()}; radii on {done.queries:,} images")
 
 
-def export(work: WorkOption, out: Annotated[Path, typer.Option(help="directory for the bundle; new or empty")]) -> None:
-    """Write the bundle; without `calibrate` before it its answers carry no radius."""
+def cross_validate(work: WorkOption, folds: Annotated[int, FOLDS] = 5) -> None:
+    """Train and answer once for each fold of whole groups; fit the radii and the gate of `export` on those answers."""
+    import json
+
+    from geofix_training.fold_report import markdown, record
+    from geofix_training.stages.cross_validate import calibrate_over_folds, run_folds
+
+    with _running(work, "folds") as (loaded, processes, progress):
+        answers = run_folds(loaded, folds, processes, progress)
+        told = record(loaded, answers, calibrate_over_folds(loaded, answers))
+        (work / "folds.json").write_text(json.dumps(told, indent=1) + "\n")
+        print(markdown(told), end="")
+
+
+def export(work: WorkOption, out: OutOption) -> None:
+    """Write the bundle; without `calibrate` or `cross-validate` before it its answers carry no radius."""
     from geofix_training.stages.export import calibration_of, run_export
 
     with _running(work, "gallery") as (loaded, _processes, progress):
         found = calibration_of(loaded)
         bundle = run_export(loaded, out, found, progress)
         print(f"{bundle.version} in {out}" + ("" if found else "; without calibration: answers say UNCALIBRATED"))
+
+
+def run(
+    config: ConfigOption,
+    work: WorkOption,
+    out: OutOption,
+    manifest: ManifestOption = None,
+    images: ImagesOption = None,
+    shards: ShardsOption = None,
+    features: FeaturesOption = None,
+    folds: Annotated[
+        int, typer.Option(help="0: radii from what the experiment sets aside; else from so many folds")
+    ] = 0,
+) -> None:
+    """All stages, one after the other, from a collection to a bundle; started again, it goes on where it was."""
+    partition(config, work, manifest, images, shards, features)
+    if folds:
+        cross_validate(work, folds)
+    classifier(work)
+    embedder(work)
+    if not folds:
+        calibrate(work)
+    export(work, out)
 
 
 @contextlib.contextmanager
@@ -106,5 +148,5 @@ def _running(folder: Path, title: str) -> Iterator[tuple[Work, Processes, Callab
 
 def register(app: typer.Typer) -> None:
     """Add the stages to `geofix-train`."""
-    for command in (partition, classifier, embedder, calibrate, export):
+    for command in (partition, classifier, embedder, calibrate, cross_validate, export, run):
         app.command()(command)

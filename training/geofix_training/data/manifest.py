@@ -1,6 +1,7 @@
 """Manifests read in blocks: CSV or Parquet tables of images, WebDataset shards, files of features.
 
-A table has the columns `id`, `path` (or `file`, or `url`), `lat`, `lon` and, if images belong together, `group`.
+A table has the columns `id`, `path` (or `file`, or `url`), `lat`, `lon` and, if images belong together, `group`; `ManifestConfig`
+gives other names, and tells which images may be published and where they can be seen.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from string import Formatter
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +23,7 @@ from geofix.errors import InvalidInput
 from geofix.features import Features
 from geofix_training.data.index import Block
 from geofix_training.data.screening import Screening, hash64
+from geofix_training.experiment import ManifestConfig
 
 PLACES = ("path", "file", "url")
 """Columns that may say where an image is; the first that is there counts."""
@@ -29,27 +33,42 @@ ROWS = 65_536
 _NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 
 
-def table_blocks(path: Path, screening: Screening) -> Iterator[Block]:
+def table_blocks(path: Path, screening: Screening, config: ManifestConfig = ManifestConfig()) -> Iterator[Block]:
     """The rows of a table that may be trained on.
 
     Raises:
         InvalidInput: it is no such table, lacks a column, or lat and lon are swapped.
     """
-    for batch in _batches(path):
-        where = next((name for name in PLACES if name in batch.column_names), None)
-        missing = [name for name in ("lat", "lon") if name not in batch.column_names]
+    of_link = [name for _, name, _, _ in Formatter().parse(config.link) if name]
+    for batch in _batches(path, config):
+        where = next((name for name in ([config.path] if config.path else PLACES) if name in batch.column_names), None)
+        named = [name for name, said in ((config.group, "group"), (config.published, "published")) if name != said]
+        missing = [name for name in ("lat", "lon", *named, *of_link) if name not in batch.column_names]
         if where is None or missing:
-            wanted = [*missing, *([] if where else ["path (or file, or url)"])]
+            wanted = [*missing, *([] if where else [config.path or "path (or file, or url)"])]
             raise InvalidInput(f"{path} has no column {', '.join(wanted)}; it has {', '.join(batch.column_names)}")
         names = [text or "" for text in pc.cast(batch[where], pa.string()).to_pylist()]
         lat, lon = (_degrees(batch[name]) for name in ("lat", "lon"))
         ids = hash64(_texts(batch, "id", names))
         keep = screening.keep(names, lat, lon, ids)
-        group = hash64(_texts(batch, "group", names)) if "group" in batch.column_names else ids
+        group = hash64(_texts(batch, config.group, names)) if config.group in batch.column_names else ids
+        published = np.array([text != "no" for text in _texts(batch, config.published, names)], np.uint8)
+        links = _links(batch, config.link, of_link)
         rows = np.flatnonzero(keep)
         none = np.zeros(len(rows), np.int64)
         shard = np.full(len(rows), -1, np.int32)
-        yield Block([names[row] for row in rows], lat[rows], lon[rows], ids[rows], group[rows], shard, none, none)
+        yield Block(
+            [names[row] for row in rows],
+            lat[rows],
+            lon[rows],
+            ids[rows],
+            group[rows],
+            shard,
+            none,
+            none,
+            [links[row] for row in rows] if links else [],
+            published[rows],
+        )
 
 
 def shard_blocks(shards: list[Path], screening: Screening) -> Iterator[Block]:
@@ -111,7 +130,16 @@ def _shard_block(
     return Block(kept, np.array(lat)[keep], np.array(lon)[keep], ids[keep], ids[keep], shard, at[:, 0], at[:, 1])
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+def _links(batch: pa.RecordBatch, template: str, columns: list[str]) -> list[str]:
+    """The links of a batch; a path keeps its slashes, all else that a URL cannot hold is quoted."""
+    if not template:
+        return []
+    values = [[quote(text or "") for text in pc.cast(batch[name], pa.string()).to_pylist()] for name in columns]
+    rows = zip(*values, strict=True) if columns else ([()] * batch.num_rows)
+    return [template.format_map(dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _batches(path: Path, config: ManifestConfig) -> Iterator[pa.RecordBatch]:
     if not path.is_file():
         raise InvalidInput(f"there is no manifest {path}")
     try:
@@ -119,7 +147,11 @@ def _batches(path: Path) -> Iterator[pa.RecordBatch]:
             with pq.ParquetFile(path) as file:
                 yield from file.iter_batches(ROWS)
             return
-        columns = {name: pa.string() for name in ("id", "lat", "lon", "group", *PLACES)}
+        columns = {
+            name: pa.string()
+            for name in ("id", "lat", "lon", config.group, config.published, config.path, *PLACES)
+            if name
+        }
         convert = pa.csv.ConvertOptions(column_types=columns, strings_can_be_null=True)
         read = pa.csv.ReadOptions(block_size=8 << 20)
         with pa.csv.open_csv(path, read, convert_options=convert) as reader:

@@ -17,9 +17,8 @@ from geofix.local import LocalEngine
 from geofix_training.abstain import fit_gate
 from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Progress
-from geofix_training.stages.embedder import rows_with_features
 from geofix_training.stages.export import run_export
-from geofix_training.stages.work import Work
+from geofix_training.stages.work import Work, rows_with_features
 from geofix_training.tune import answer, tune
 
 LEAST = 120

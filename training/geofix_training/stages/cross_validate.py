@@ -1,0 +1,175 @@
+"""`geofix-train cross-validate`: an experiment trained and answered once for each fold of whole groups.
+
+Every image is answered by a bundle that has seen nothing of its group. The answers judge the experiment, and radii and gate that
+are fitted on them serve the bundle that trains on everything.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geofix import bundle as files
+from geofix.calibration import SIGNALS, Calibration, fit_calibration
+from geofix.decision import Strategy
+from geofix.errors import InvalidInput
+from geofix.geo import FloatArray, distance_km, latlon_to_xyz
+from geofix.local import LocalEngine
+from geofix_training.abstain import fit_gate_over_folds
+from geofix_training.data.parts import Part, assign_parts
+from geofix_training.engine.loop import Progress
+from geofix_training.engine.processes import Processes
+from geofix_training.folds import assign_folds
+from geofix_training.frozen import load_white
+from geofix_training.stages.classifier import run_classifier
+from geofix_training.stages.embedder import run_embedder
+from geofix_training.stages.export import run_export
+from geofix_training.stages.partition import write_cells
+from geofix_training.stages.statistics import extract_frozen
+from geofix_training.stages.work import Work, rows_with_features
+from geofix_training.tune import answer
+
+BASELINE = "plain"
+"""Nearest neighbour over the standardised means of the last layer: what the network knows untaught."""
+ANSWERS = "answers.npz"
+SHARED = ("index", "depths.pt", "statistics.npy", "statistics_done")
+"""What of a work folder does not depend on the fold."""
+
+
+@dataclass(frozen=True)
+class FoldAnswers:
+    """What all folds answered.
+
+    Attributes:
+        rows: of the collection, (n,).
+        fold: of each, (n,).
+        error_km: strategy -> errors, (n,).
+        signals: by `SIGNALS`, (n, s).
+        seconds: that training and answering took.
+    """
+
+    rows: NDArray[np.int64]
+    fold: NDArray[np.int64]
+    error_km: dict[str, FloatArray]
+    signals: FloatArray
+    seconds: float
+
+    def signal_maps(self) -> list[dict[str, float]]:
+        """The signals by their names."""
+        return [dict(zip(SIGNALS, row, strict=True)) for row in self.signals.tolist()]
+
+
+def run_folds(work: Work, folds: int, processes: Processes, progress: Progress) -> FoldAnswers:
+    """Train and answer each fold; those that are done are read.
+
+    Raises:
+        InvalidInput: there are fewer groups than folds.
+    """
+    extract_frozen(work, processes, progress)
+    group = np.asarray(work.index.columns["group"])
+    if len(np.unique(group)) < folds:
+        raise InvalidInput(f"{len(np.unique(group))} groups do not make {folds} folds: name fewer, or a finer group")
+    fold = assign_folds(group, folds, work.experiment.seed)
+    parts = []
+    for number in range(folds):
+        one = _claim(work, number, fold)
+        if not (one.folder / ANSWERS).exists():
+            _answer_fold(one, processes, progress)
+        with np.load(one.folder / ANSWERS) as found:
+            parts.append({name: found[name] for name in found.files})
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    errors = {name[6:]: values for name, values in joined.items() if name.startswith("error_")}
+    return FoldAnswers(joined["rows"], fold[joined["rows"]], errors, joined["signals"], float(joined["seconds"].sum()))
+
+
+def calibrate_over_folds(work: Work, answers: FoldAnswers) -> Calibration:
+    """Radii and gate from the folds' answers, kept for `export`.
+
+    Raises:
+        InvalidInput: `abstain` is out of reach.
+    """
+    experiment, signals, error_km = work.experiment, answers.signal_maps(), answers.error_km[Strategy.POSTERIOR]
+    gate, reached = None, None
+    if experiment.abstain is not None:
+        gate, reached = fit_gate_over_folds(signals, error_km, answers.fold, experiment.abstain)
+    source = f"images, each answered by a bundle of the {answers.fold.max()} other folds"
+    calibration = fit_calibration(signals, error_km, experiment.decision, gate, source)
+    calibration = calibration.model_copy(update={"abstention": reached})
+    partial = work.folder / f"{files.CALIBRATION}.partial"
+    partial.write_text(calibration.model_dump_json(indent=1) + "\n")
+    partial.replace(work.folder / files.CALIBRATION)
+    return calibration
+
+
+def _claim(work: Work, number: int, fold: NDArray[np.int64]) -> Work:
+    """The work folder of one fold, in which the fold is the test and its index and statistics are the whole collection's."""
+    folder = work.folder / f"fold{number}"
+    folder.mkdir(exist_ok=True)
+    for name in SHARED:
+        if (work.folder / name).exists() and not (folder / name).exists():
+            (folder / name).symlink_to(Path("..") / name)
+    shutil.copyfile(work.folder / "experiment.json", folder / "experiment.json")
+    one = Work(folder)
+    if not (folder / "parts.npy").exists():
+        columns, held_out = work.index.columns, work.experiment.held_out
+        only_validation = held_out.model_copy(
+            update={"calibration": 0.0, "test": 0.0, "test_blocks": 0.0, "calibration_blocks": 0.0}
+        )
+        lat, lon = (np.asarray(columns[name], float) for name in ("lat", "lon"))
+        parts = assign_parts(np.asarray(columns["group"]), lat, lon, only_validation, work.experiment.seed)
+        parts[fold == number] = Part.TEST
+        one.save_parts(parts)
+    if not (folder / files.CELLS).exists():
+        write_cells(one)
+    return one
+
+
+def _answer_fold(work: Work, processes: Processes, progress: Progress) -> None:
+    started = time.monotonic()
+    run_classifier(work, processes, progress)
+    run_embedder(work, processes, progress)
+    features = np.load(work.features, mmap_mode="r")
+    rows = rows_with_features(work, features, Part.TEST)
+    columns = work.index.columns
+    truth = latlon_to_xyz(np.asarray(columns["lat"])[rows], np.asarray(columns["lon"])[rows])
+    rule = work.experiment.decision
+    with tempfile.TemporaryDirectory(dir=work.folder) as draft:
+        engine = LocalEngine(run_export(work, Path(draft) / "bundle", None, progress))
+        heads = engine.heads(features[rows].astype(np.float32))
+        found = {strategy: answer(engine, heads, truth, rule, strategy) for strategy in Strategy}
+    errors = {f"error_{strategy}": answers.error_km for strategy, answers in found.items()}
+    if work.statistics.exists():
+        errors[f"error_{BASELINE}"] = _baseline(work, rows, truth)
+    signals = [[d.signals[name] for name in SIGNALS] for d in found[Strategy.POSTERIOR].decisions]
+    partial = work.folder / f"{ANSWERS}.partial"
+    with partial.open("wb") as file:
+        columns_of = {"rows": rows, "signals": np.array(signals), "seconds": np.array([time.monotonic() - started])}
+        np.savez(file, allow_pickle=False, **columns_of, **errors)
+    partial.replace(work.folder / ANSWERS)
+
+
+def _baseline(work: Work, rows: NDArray[np.int64], truth: FloatArray) -> FloatArray:
+    """Errors of the nearest neighbour by cosine of the last layer's means, standardised over the rows that train."""
+    statistics = np.load(work.statistics, mmap_mode="r")
+    known = np.sort(np.concatenate([rows_with_features(work, statistics, p) for p in (Part.TRAIN, Part.VALIDATION)]))
+    width = len(load_white(work.white).matrices[0])
+    gallery = np.asarray(statistics[known, :width], np.float32)
+    mean, deviation = gallery.mean(axis=0), gallery.std(axis=0) + 1e-6
+    gallery = _unit((gallery - mean) / deviation)
+    query = _unit((np.asarray(statistics[rows, :width], np.float32) - mean) / deviation)
+    nearest = np.concatenate(
+        [np.argmax(part @ gallery.T, axis=1) for part in np.array_split(query, len(query) // 512 + 1)]
+    )
+    columns = work.index.columns
+    places = latlon_to_xyz(np.asarray(columns["lat"])[known], np.asarray(columns["lon"])[known])
+    return distance_km(places[nearest], truth)
+
+
+def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float32)
