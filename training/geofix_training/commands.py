@@ -50,6 +50,14 @@ def partition(
         print(f"left out: {count:,} {reason}, such as {', '.join(report['examples'][reason])}")
 
 
+def adapt(work: WorkOption) -> None:
+    """Teach the last layers of a frozen backbone by contrast; for experiments with `backbone.adapt`, before the classifier."""
+    from geofix_training.stages.adapt import run_adapt
+
+    with _running(work, "adapt") as (loaded, processes, progress):
+        run_adapt(loaded, processes, progress)
+
+
 def classifier(work: WorkOption) -> None:
     """Train backbone and mixture head (features: the head alone). Under torchrun: python -m geofix_training classifier."""
     from geofix_training.stages.classifier import run_classifier
@@ -112,9 +120,14 @@ def run(
     ] = 0,
 ) -> None:
     """All stages, one after the other, from a collection to a bundle; started again, it goes on where it was."""
+    from geofix_training.experiment import read_experiment
+
     partition(config, work, manifest, images, shards, features)
     if folds:
         cross_validate(work, folds)
+    backbone = read_experiment(config).backbone
+    if backbone is not None and backbone.adapt is not None:
+        adapt(work)
     classifier(work)
     embedder(work)
     if not folds:
@@ -148,5 +161,5 @@ def _running(folder: Path, title: str) -> Iterator[tuple[Work, Processes, Callab
 
 def register(app: typer.Typer) -> None:
     """Add the stages to `geofix-train`."""
-    for command in (partition, classifier, embedder, calibrate, cross_validate, export, run):
+    for command in (partition, adapt, classifier, embedder, calibrate, cross_validate, export, run):
         app.command()(command)

@@ -67,6 +67,36 @@ class ManifestConfig(_Part):
     )
 
 
+class TrainConfig(_Part):
+    """How a stage is trained."""
+
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(256, ge=2, description="rows a step, over all processes and passes")
+    accumulate: int = Field(1, ge=1, description="passes that make a step")
+    learning_rate: float = Field(1e-3, gt=0)
+    backbone_learning_rate: float | None = Field(None, ge=0, description="of the backbone; none: the same")
+    weight_decay: float = Field(0.02, ge=0)
+    warm_up: Share = Field(0.05, description="share of the steps in which the rate rises")
+    clip_norm: float = Field(1.0, gt=0)
+    ema: Share = Field(0.0, description="decay of the averaged weights, such as 0.999; 0: none are kept")
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    max_steps: int | None = Field(None, ge=1, description="end earlier, for a trial")
+    checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints, and between validations")
+    log_every: int = Field(20, ge=1, description="steps a line of the log averages")
+    workers: int = Field(0, ge=0, description="processes that read images, for each training process")
+
+
+class AdaptConfig(_Part):
+    """A copy of a network's last layers, taught by contrast what makes a place, beside those that stay as they are."""
+
+    embedding_dim: int = Field(256, ge=2, description="values that it adds to the feature")
+    temperature: float = Field(0.1, gt=0)
+    positive_km: float = Field(25.0, gt=0, description="images at most this far apart are of one place")
+    crop: tuple[float, float] = Field((0.7, 0.9), description="share of the picture's sides that a training view keeps")
+    flip: bool = Field(True, description="mirror half of the training views")
+    train: TrainConfig = TrainConfig(epochs=3, batch=48, learning_rate=2e-4, weight_decay=0.05)
+
+
 class BackboneConfig(_Part):
     """The network from image to feature. Absent where features come from a file."""
 
@@ -88,29 +118,12 @@ class BackboneConfig(_Part):
         "read for gives so many white principal components",
     )
 
+    adapt: AdaptConfig | None = Field(None, description="with `components`: absent, all of the network stays as it is")
+
     @property
     def frozen(self) -> bool:
-        """Whether nothing of the network is trained."""
+        """Whether the classifier trains nothing of the network."""
         return self.components > 0
-
-
-class TrainConfig(_Part):
-    """How a stage is trained."""
-
-    epochs: int = Field(10, ge=1)
-    batch: int = Field(256, ge=2, description="rows a step, over all processes and passes")
-    accumulate: int = Field(1, ge=1, description="passes that make a step")
-    learning_rate: float = Field(1e-3, gt=0)
-    backbone_learning_rate: float | None = Field(None, ge=0, description="of the backbone; none: the same")
-    weight_decay: float = Field(0.02, ge=0)
-    warm_up: Share = Field(0.05, description="share of the steps in which the rate rises")
-    clip_norm: float = Field(1.0, gt=0)
-    ema: Share = Field(0.0, description="decay of the averaged weights, such as 0.999; 0: none are kept")
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    max_steps: int | None = Field(None, ge=1, description="end earlier, for a trial")
-    checkpoint_every: int = Field(1000, ge=1, description="steps between checkpoints, and between validations")
-    log_every: int = Field(20, ge=1, description="steps a line of the log averages")
-    workers: int = Field(0, ge=0, description="processes that read images, for each training process")
 
 
 class ClassifierConfig(_Part):

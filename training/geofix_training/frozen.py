@@ -32,6 +32,7 @@ class Depths(nn.Module):
 
     Attributes:
         kinds: how many statistics there are of each kind; they sum to r.
+        map_shape: channels, height and width of what the first of the last stages gives, (c, h', w').
     """
 
     net: Any  # timm's, whose methods are not typed
@@ -42,49 +43,60 @@ class Depths(nn.Module):
         self.requires_grad_(False)
         size = config.preprocessing.size
         with torch.no_grad():
-            self.kinds = tuple(kind.shape[1] for kind in self._kinds(torch.zeros(1, 3, size, size)))
+            kinds, first = self._read(torch.zeros(1, 3, size, size))
+        self.kinds = tuple(kind.shape[1] for kind in kinds)
+        self.map_shape = tuple(first.shape[1:])
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Images (n, 3, h, w) to statistics (n, r)."""
-        return torch.cat(self._kinds(image), dim=1)
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (n, 3, h, w) to statistics (n, r) and the maps of the first of the last stages (n, c, h', w')."""
+        kinds, first = self._read(image)
+        return torch.cat(kinds, dim=1), first
 
-    def _kinds(self, image: Tensor) -> list[Tensor]:
+    def _read(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         last, stages = self.net.forward_intermediates(image, indices=STAGES)
-        gem = last.clamp_min(1e-6).pow(GEM_POWER).mean(dim=(2, 3)).pow(1 / GEM_POWER)
         pooled = [part for stage in stages for part in (stage.mean(dim=(2, 3)), _deviation(stage))]
-        return [last.mean(dim=(2, 3)), gem, torch.cat(pooled, dim=1)]
+        return [last.mean(dim=(2, 3)), gem(last), torch.cat(pooled, dim=1)], stages[0]
 
 
 class White(nn.Module):
-    """Statistics (n, r) to features (n, d): each kind white, of unit length, times √d, so that a value is about 1."""
+    """Statistics (n, r) to their kinds, each white and of unit length."""
 
     def __init__(self, reductions: tuple[Reduction, ...]) -> None:
         super().__init__()
         self.mean = _fixed(np.concatenate([part.mean for part in reductions]))
         self.scale = _fixed(np.concatenate([part.scale for part in reductions]))
         self.matrices = nn.ParameterList([_fixed(part.matrix) for part in reductions])
-        self.dim = sum(part.matrix.shape[1] for part in reductions)
 
-    def forward(self, statistics: Tensor) -> Tensor:
-        """Statistics (n, r) to features (n, d)."""
+    def forward(self, statistics: Tensor) -> list[Tensor]:
+        """Statistics (n, r) to unit vectors, (n, d_i) for each kind."""
         standard = ((statistics - self.mean) / self.scale).clamp(-CLIP, CLIP)
         kinds = torch.split(standard, [len(matrix) for matrix in self.matrices], dim=1)
-        white = [functional.normalize(kind @ matrix, dim=1) for kind, matrix in zip(kinds, self.matrices, strict=True)]
-        feature: Tensor = torch.cat(white, dim=1) * (self.dim / len(white)) ** 0.5
-        return feature
+        return [functional.normalize(kind @ matrix, dim=1) for kind, matrix in zip(kinds, self.matrices, strict=True)]
+
+
+def joined(kinds: list[Tensor], taught: Tensor | None) -> Tensor:
+    """One feature (n, d) of unit vectors (n, d_i), of length √d, so that a value is about 1.
+
+    What was taught, if anything, weighs as much in a cosine as all else.
+    """
+    weight = (1 if taught is None else 2) ** -0.5
+    parts = [kind * (weight / len(kinds) ** 0.5) for kind in kinds] + ([taught * weight] if taught is not None else [])
+    feature = torch.cat(parts, dim=1)
+    scaled: Tensor = feature * feature.shape[1] ** 0.5
+    return scaled
 
 
 class FrozenBackbone(nn.Module):
     """Image batch (n, 3, h, w) to features (n, d)."""
 
-    def __init__(self, depths: Depths, white: White) -> None:
+    def __init__(self, depths: Depths, white: White, tail: nn.Module | None = None) -> None:
         super().__init__()
-        self.depths, self.white = depths, white
+        self.depths, self.white, self.tail = depths, white, tail
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (n, 3, h, w) to features (n, d)."""
-        feature: Tensor = self.white(self.depths(image))
-        return feature
+        statistics, maps = self.depths(image)
+        return joined(self.white(statistics), None if self.tail is None else self.tail(maps))
 
 
 def fit_white(
@@ -115,6 +127,11 @@ def load_white(path: Path) -> White:
     cuts = np.cumsum([len(matrix) for matrix in matrices])[:-1]
     parts = zip(np.split(mean, cuts), np.split(scale, cuts), matrices, strict=True)
     return White(tuple(Reduction(*part) for part in parts))
+
+
+def gem(x: Tensor) -> Tensor:
+    """Generalised mean over the places of a map, (n, c, h, w) to (n, c)."""
+    return x.clamp_min(1e-6).pow(GEM_POWER).mean(dim=(2, 3)).pow(1 / GEM_POWER)
 
 
 def _deviation(x: Tensor) -> Tensor:

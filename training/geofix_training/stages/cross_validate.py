@@ -27,18 +27,19 @@ from geofix_training.engine.loop import Progress
 from geofix_training.engine.processes import Processes
 from geofix_training.folds import assign_folds
 from geofix_training.frozen import load_white
+from geofix_training.stages.adapt import run_adapt
 from geofix_training.stages.classifier import run_classifier
 from geofix_training.stages.embedder import run_embedder
 from geofix_training.stages.export import run_export
 from geofix_training.stages.partition import write_cells
-from geofix_training.stages.statistics import extract_frozen
+from geofix_training.stages.statistics import extract_statistics
 from geofix_training.stages.work import Work, rows_with_features
 from geofix_training.tune import answer
 
 BASELINE = "plain"
 """Nearest neighbour over the standardised means of the last layer: what the network knows untaught."""
 ANSWERS = "answers.npz"
-SHARED = ("index", "depths.pt", "statistics.npy", "statistics_done")
+SHARED = ("index", "depths.pt", "statistics.npy", "maps.npy", "statistics_done")
 """What of a work folder does not depend on the fold."""
 
 
@@ -71,7 +72,9 @@ def run_folds(work: Work, folds: int, processes: Processes, progress: Progress) 
     Raises:
         InvalidInput: there are fewer groups than folds.
     """
-    extract_frozen(work, processes, progress)
+    backbone = work.experiment.backbone
+    if backbone is not None and backbone.frozen:
+        extract_statistics(work, processes, progress)
     group = np.asarray(work.index.columns["group"])
     if len(np.unique(group)) < folds:
         raise InvalidInput(f"{len(np.unique(group))} groups do not make {folds} folds: name fewer, or a finer group")
@@ -132,6 +135,8 @@ def _claim(work: Work, number: int, fold: NDArray[np.int64]) -> Work:
 
 def _answer_fold(work: Work, processes: Processes, progress: Progress) -> None:
     started = time.monotonic()
+    if work.experiment.backbone is not None and work.experiment.backbone.adapt is not None:
+        run_adapt(work, processes, progress)
     run_classifier(work, processes, progress)
     run_embedder(work, processes, progress)
     features = np.load(work.features, mmap_mode="r")

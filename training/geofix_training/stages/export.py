@@ -18,11 +18,13 @@ from geofix.images import Preprocessing
 from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Progress
 from geofix_training.export import export, store_half
+from geofix_training.frozen import FrozenBackbone, load_white
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.heads import MixtureHead, RetrievalModule
+from geofix_training.stages.adapt import trained_tail
 from geofix_training.stages.classifier import ClassifierNetwork, trained_classifier
 from geofix_training.stages.embedder import trained_embedder
-from geofix_training.stages.statistics import frozen_backbone
+from geofix_training.stages.statistics import depths_of
 from geofix_training.stages.work import Work, rows_with_features
 
 CHUNK = 4096
@@ -123,7 +125,10 @@ def _write_gallery(
 
 def _backbone(work: Work, network: ClassifierNetwork) -> nn.Module:
     config = work.experiment.backbone
-    return frozen_backbone(work, config) if config is not None and config.frozen else network.backbone
+    if config is None or not config.frozen:
+        return network.backbone
+    tail = trained_tail(work) if config.adapt is not None else None
+    return FrozenBackbone(depths_of(work), load_white(work.white), tail)
 
 
 def _card(work: Work, cells: int, images: int, calibration: Calibration | None) -> str:

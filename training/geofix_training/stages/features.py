@@ -23,8 +23,8 @@ def extract_features(work: Work, processes: Processes, progress: Progress) -> No
         return
     network = trained_classifier(work).to(processes.device)
 
-    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        return feature_of(network.backbone, torch.from_numpy(batch).to(processes.device)).numpy()
+    def run(batch: NDArray[np.float32]) -> tuple[NDArray[np.float32]]:
+        return (feature_of(network.backbone, torch.from_numpy(batch).to(processes.device)).numpy(),)
 
-    filling = Filling(work.features, work.stage("features_done"), network.dim, BATCH, run)
+    filling = Filling({work.features: network.dim}, work.stage("features_done"), BATCH, run)
     fill(work, filling, processes, progress)

@@ -1,4 +1,4 @@
-"""An array on disk with a row for every image of a collection, filled by a network in shards."""
+"""Arrays on disk with a row for every image of a collection, filled by a network in shards."""
 
 from __future__ import annotations
 
@@ -22,53 +22,56 @@ READ = 32
 READERS = 4
 """Threads that decode them."""
 
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Run = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], ...]]
 
 
 @dataclass(frozen=True)
 class Filling:
-    """What fills an array (rows, dim).
+    """What fills arrays (rows, dim).
 
     Attributes:
-        path: of the array, float16; a row whose image cannot be read is NaN, and is named in `unreadable.csv`.
+        dims: path -> values a row. The arrays are float16; a row whose image cannot be read is NaN, and is named in
+            `unreadable.csv`.
         marks: folder for the marks of shards that are done; those are kept.
-        dim: values a row.
         batch: images in one pass.
-        run: the network, images (n, 3, h, w) to (n, dim).
+        run: the network, images (n, 3, h, w) to one (n, dim) for each array.
     """
 
-    path: Path
+    dims: dict[Path, int]
     marks: Path
-    dim: int
     batch: int
     run: Run
 
 
 def fill(work: Work, filling: Filling, processes: Processes, progress: Progress) -> None:
-    """Fill the array; each process takes its share of the shards that are not marked as done."""
+    """Fill the arrays; each process takes its share of the shards that are not marked as done."""
     config = work.experiment.backbone
     assert config is not None
-    rows, path, marks = len(work.index), filling.path, filling.marks
-    if processes.main and not path.exists():
-        partial = path.with_suffix(".partial.npy")
-        blank = np.lib.format.open_memmap(partial, "w+", np.float16, (rows, filling.dim))
-        blank.flush()
-        partial.replace(path)
-        marks.mkdir(exist_ok=True)
+    rows, marks = len(work.index), filling.marks
+    for path, dim in filling.dims.items():
+        if processes.main and not path.exists():
+            partial = path.with_suffix(".partial.npy")
+            blank = np.lib.format.open_memmap(partial, "w+", np.float16, (rows, dim))
+            blank.flush()
+            partial.replace(path)
+            marks.mkdir(exist_ok=True)
     processes.wait()
-    filled = np.lib.format.open_memmap(path, "r+")
+    arrays = [np.lib.format.open_memmap(path, "r+") for path in filling.dims]
     images = Images(work.index, config, work.unreadable)
     with ThreadPoolExecutor(READERS) as readers:
         for number, start in enumerate(range(0, rows, SHARD)):
             if number % processes.world != processes.rank or (marks / str(start)).exists():
                 continue
             end = min(start + SHARD, rows)
-            filled[start:end] = np.nan
+            for array in arrays:
+                array[start:end] = np.nan
             for first in range(start, end, READ):
                 found = list(readers.map(images.serving_input, range(first, min(first + READ, end))))
                 for at, inputs in _alike(found, filling.batch):
-                    filled[first + at] = filling.run(inputs)
-            filled.flush()
+                    for array, values in zip(arrays, filling.run(inputs), strict=True):
+                        array[first + at] = values
+            for array in arrays:
+                array.flush()
             (marks / str(start)).touch()
             progress(end, rows)
     processes.wait()

@@ -5,21 +5,21 @@ Its statistics do not depend on what is held out, so that folds of a cross-valid
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geofix.errors import InvalidInput
 from geofix.onnx import OnnxSession
 from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Progress
 from geofix_training.engine.processes import Processes
-from geofix_training.experiment import BackboneConfig
 from geofix_training.export import export
-from geofix_training.frozen import Depths, FrozenBackbone, fit_white, load_white, save_white
+from geofix_training.frozen import Depths, fit_white, joined, load_white, save_white
 from geofix_training.stages.filling import Filling, fill
-from geofix_training.stages.work import Work, rows_with_features
+from geofix_training.stages.work import Work, rows_with_features, save_array
 from geofix_training.weights import load_into
 
 BATCH = 8
@@ -29,62 +29,77 @@ CHUNK = 4096
 
 
 def extract_frozen(work: Work, processes: Processes, progress: Progress) -> None:
-    """Fill `statistics.npy`, fit the whitening, fill `features.npy`; nothing where a backbone is trained, or all is there."""
+    """Fill `statistics.npy`, fit the whitening, fill `features.npy`; nothing where a backbone is trained, or all is there.
+
+    Raises:
+        InvalidInput: the backbone is to be adapted, and that has not been done.
+    """
     config = work.experiment.backbone
     if config is None or not config.frozen or work.features.exists():
         return
-    kinds = _statistics(work, config, processes, progress)
+    if config.adapt is not None and not work.taught.exists():
+        raise InvalidInput(f"{work.folder} holds no adapted backbone: run geofix-train adapt first")
+    extract_statistics(work, processes, progress)
     if processes.main:
         statistics = np.load(work.statistics, mmap_mode="r")
-        train = rows_with_features(work, statistics, Part.TRAIN)
+        train, kinds = rows_with_features(work, statistics, Part.TRAIN), depths_of(work).kinds
         save_white(fit_white(statistics, train, kinds, config.components, work.experiment.seed), work.white)
-        _whiten(work, statistics)
+        _write_features(work, statistics)
     processes.wait()
 
 
-def frozen_backbone(work: Work, config: BackboneConfig) -> FrozenBackbone:
-    """The network that made `features.npy`."""
-    return FrozenBackbone(_depths(work, config), load_white(work.white))
-
-
-def _depths(work: Work, config: BackboneConfig) -> Depths:
-    """The network as it was when the work began, whatever a package or a hub gives now."""
+@lru_cache(maxsize=2)
+def depths_of(work: Work) -> Depths:
+    """The network as it was when the work began, whatever a package or a hub gives now; kept, for making one takes a second."""
+    config = work.experiment.backbone
+    assert config is not None
     depths = Depths(config, initial=False)
     load_into(depths, torch.load(work.depths, weights_only=True), work.depths)
     return depths
 
 
-def _statistics(work: Work, config: BackboneConfig, processes: Processes, progress: Progress) -> tuple[int, ...]:
+def extract_statistics(work: Work, processes: Processes, progress: Progress) -> None:
+    """Fill `statistics.npy` and, where the last layers are to be taught, `maps.npy`; shards that are done are kept."""
+    config = work.experiment.backbone
+    assert config is not None
     if processes.main and not work.depths.exists():
         partial = work.depths.with_suffix(".partial")
         torch.save(Depths(config).state_dict(), partial)
         partial.replace(work.depths)
     processes.wait()
-    depths = _depths(work, config)
+    depths = depths_of(work)
+    dims = {work.statistics: sum(depths.kinds)}
+    if config.adapt is not None:
+        dims[work.maps] = int(np.prod(depths.map_shape))
 
     @cache
     def session() -> OnnxSession:  # opened for the first image: where all is done there is none
         graph, size = work.depths.with_suffix(f".{processes.rank}.onnx"), config.preprocessing.size
-        export(depths, torch.zeros(2, 3, size, size), graph, ["image"], ["statistics"])
+        export(depths, torch.zeros(2, 3, size, size), graph, ["image"], ["statistics", "maps"])
         opened = OnnxSession(graph)
         graph.unlink()
         return opened
 
-    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        return session().run(batch)["statistics"]
+    def run(batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        found = session().run(batch)
+        return (found["statistics"], _half(found["maps"]))[: len(dims)]
 
-    filling = Filling(work.statistics, work.stage("statistics_done"), sum(depths.kinds), BATCH, run)
-    fill(work, filling, processes, progress)
-    return depths.kinds
+    fill(work, Filling(dims, work.stage("statistics_done"), BATCH, run), processes, progress)
 
 
-def _whiten(work: Work, statistics: NDArray[np.float16]) -> None:
+def _half(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Maps as rows of what float16 can hold."""
+    largest = float(np.finfo(np.float16).max)
+    return np.clip(maps.reshape(len(maps), -1), -largest, largest)
+
+
+def _write_features(work: Work, statistics: NDArray[np.float16]) -> None:
     white = load_white(work.white)
-    partial = work.features.with_suffix(".partial.npy")
-    features = np.lib.format.open_memmap(partial, "w+", np.float16, (len(statistics), white.dim))
+    taught = np.load(work.taught, mmap_mode="r") if work.taught.exists() else None
+    parts = []
     for start in range(0, len(statistics), CHUNK):
         part = torch.from_numpy(statistics[start : start + CHUNK].astype(np.float32))
+        own = None if taught is None else torch.from_numpy(taught[start : start + CHUNK].astype(np.float32))
         with torch.no_grad():
-            features[start : start + CHUNK] = white(part).numpy()
-    features.flush()
-    partial.replace(work.features)
+            parts.append(joined(white(part), own).numpy().astype(np.float16))
+    save_array(work.features, np.concatenate(parts))

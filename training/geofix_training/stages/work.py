@@ -94,6 +94,16 @@ class Work:
         return self.folder / "statistics.npy"
 
     @property
+    def maps(self) -> Path:
+        """What layers that are taught start from, of all rows: float16, (rows, c · h · w)."""
+        return self.folder / "maps.npy"
+
+    @property
+    def taught(self) -> Path:
+        """What those layers then say of all rows: float16 unit vectors, (rows, e)."""
+        return self.folder / "taught.npy"
+
+    @property
     def white(self) -> Path:
         """The whitening that makes features of them."""
         return self.folder / "white.pt"

@@ -1,0 +1,71 @@
+"""The last layers of a network, copied and taught by contrast: maps of its last stages to an embedding."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from geofix.errors import ConfigurationError
+from geofix_training.frozen import Depths, gem
+from geofix_training.reduction import CLIP, Reduction
+
+LEAST_SCALE = 1e-3
+"""Of the largest deviation: what hardly varies in the sample must not turn the last digits of a number into a signal."""
+
+
+class Tail(nn.Module):
+    """Maps (n, c, h, w) to unit embeddings (n, e): the layers after them, mean and GeM of the last one, and a linear projection.
+
+    It starts as the network's own layers and the whitening of what they give, so that it begins as good as those. Batch
+    normalisation stays with the statistics that it came with: those of few photographs would be worse.
+
+    Raises:
+        ConfigurationError: the network is not made of blocks as EfficientNet is.
+    """
+
+    def __init__(self, depths: Depths, reduction: Reduction) -> None:
+        super().__init__()
+        net = depths.net
+        if not all(hasattr(net, part) for part in ("blocks", "conv_head", "bn2", "feature_info")):
+            raise ConfigurationError(
+                f"backbone.adapt needs a network of blocks such as EfficientNet's, and {type(net).__name__} is none"
+            )
+        first = int(str(net.feature_info[-2]["module"]).removeprefix("blocks.")) + 1
+        self.layers = copy.deepcopy(nn.Sequential(*net.blocks[first:], net.conv_head, net.bn2)).requires_grad_(True)
+        self.mean = nn.Parameter(torch.from_numpy(reduction.mean), requires_grad=False)
+        scale = np.maximum(reduction.scale, LEAST_SCALE * reduction.scale.max())
+        self.scale = nn.Parameter(torch.from_numpy(scale), requires_grad=False)
+        self.projection = nn.Parameter(torch.from_numpy(np.ascontiguousarray(reduction.matrix)))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps (n, c, h, w) to unit embeddings (n, e)."""
+        last = self.layers(maps)
+        pooled = torch.cat([last.mean(dim=(2, 3)), gem(last)], dim=1)
+        standard = ((pooled - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        return functional.normalize(standard @ self.projection, dim=1)
+
+    def train(self, mode: bool = True) -> Tail:
+        """As `nn.Module.train`, but for the batch normalisation."""
+        super().train(mode)
+        self.layers.eval()
+        return self
+
+
+def embed(tail: Tail, maps: Iterator[NDArray[np.float16]]) -> NDArray[np.float32]:
+    """Embeddings (n, e) of maps that come in parts (k, c, h, w)."""
+    parts = []
+    for part in maps:
+        with torch.no_grad():
+            parts.append(tail(as_input(part)).numpy())
+    return np.concatenate(parts)
+
+
+def as_input(maps: NDArray[np.float16]) -> Tensor:
+    """Maps in the order in which convolutions on a CPU are fastest."""
+    return torch.from_numpy(maps.astype(np.float32)).contiguous(memory_format=torch.channels_last)
