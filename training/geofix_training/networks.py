@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from geofix.errors import ConfigurationError
 from geofix_training.backbone import declare_torchvision_operators, fill_from_package
-from geofix_training.experiment import BackboneConfig
+from geofix_training.experiment import NetworkConfig
 from geofix_training.weights import fill
 
 
@@ -22,7 +22,7 @@ class TimmBackbone(nn.Module):
         InvalidInput: the weights are of another network.
     """
 
-    def __init__(self, config: BackboneConfig, *, initial: bool = True) -> None:
+    def __init__(self, config: NetworkConfig, *, initial: bool = True) -> None:
         super().__init__()
         declare_torchvision_operators()
         timm = importlib.import_module("timm")

@@ -32,14 +32,14 @@ from geofix_training.stages.classifier import run_classifier
 from geofix_training.stages.embedder import run_embedder
 from geofix_training.stages.export import run_export
 from geofix_training.stages.partition import write_cells
-from geofix_training.stages.statistics import extract_statistics
+from geofix_training.stages.statistics import extract_plain, extract_statistics
 from geofix_training.stages.work import Work, rows_with_features
 from geofix_training.tune import answer
 
 BASELINE = "plain"
-"""Nearest neighbour over the standardised means of the last layer: what the network knows untaught."""
+"""Nearest neighbour over the standardised means of the first network's last layer: what it knows untaught."""
 ANSWERS = "answers.npz"
-SHARED = ("index", "depths.pt", "statistics.npy", "maps.npy", "statistics_done")
+SHARED = ("index", "depths.pt", "statistics.npy", "maps.npy", "plain.npy", "statistics_done")
 """What of a work folder does not depend on the fold."""
 
 
@@ -75,6 +75,7 @@ def run_folds(work: Work, folds: int, processes: Processes, progress: Progress) 
     backbone = work.experiment.backbone
     if backbone is not None and backbone.frozen:
         extract_statistics(work, processes, progress)
+        extract_plain(work, processes, progress)
     group = np.asarray(work.index.columns["group"])
     if len(np.unique(group)) < folds:
         raise InvalidInput(f"{len(np.unique(group))} groups do not make {folds} folds: name fewer, or a finer group")
@@ -161,7 +162,8 @@ def _answer_fold(work: Work, processes: Processes, progress: Progress) -> None:
 
 def _baseline(work: Work, rows: NDArray[np.int64], truth: FloatArray) -> FloatArray:
     """Errors of the nearest neighbour by cosine of the last layer's means, standardised over the rows that train."""
-    statistics = np.load(work.statistics, mmap_mode="r")
+    path = work.plain if work.plain.exists() else work.statistics
+    statistics = np.load(path, mmap_mode="r")
     known = np.sort(np.concatenate([rows_with_features(work, statistics, p) for p in (Part.TRAIN, Part.VALIDATION)]))
     width = len(load_white(work.white).matrices[0])
     gallery = np.asarray(statistics[known, :width], np.float32)

@@ -26,5 +26,5 @@ def extract_features(work: Work, processes: Processes, progress: Progress) -> No
     def run(batch: NDArray[np.float32]) -> tuple[NDArray[np.float32]]:
         return (feature_of(network.backbone, torch.from_numpy(batch).to(processes.device)).numpy(),)
 
-    filling = Filling({work.features: network.dim}, work.stage("features_done"), BATCH, run)
+    filling = Filling({work.features: network.dim}, work.stage("features_done"), BATCH, config, run)
     fill(work, filling, processes, progress)

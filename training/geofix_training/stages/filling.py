@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from geofix_training.data.images import Images
 from geofix_training.engine.loop import Progress
 from geofix_training.engine.processes import Processes
+from geofix_training.experiment import BackboneConfig
 from geofix_training.stages.work import Work
 
 SHARD = 512
@@ -34,19 +35,19 @@ class Filling:
             `unreadable.csv`.
         marks: folder for the marks of shards that are done; those are kept.
         batch: images in one pass.
+        config: how images are read.
         run: the network, images (n, 3, h, w) to one (n, dim) for each array.
     """
 
     dims: dict[Path, int]
     marks: Path
     batch: int
+    config: BackboneConfig
     run: Run
 
 
 def fill(work: Work, filling: Filling, processes: Processes, progress: Progress) -> None:
     """Fill the arrays; each process takes its share of the shards that are not marked as done."""
-    config = work.experiment.backbone
-    assert config is not None
     rows, marks = len(work.index), filling.marks
     for path, dim in filling.dims.items():
         if processes.main and not path.exists():
@@ -57,7 +58,7 @@ def fill(work: Work, filling: Filling, processes: Processes, progress: Progress)
             marks.mkdir(exist_ok=True)
     processes.wait()
     arrays = [np.lib.format.open_memmap(path, "r+") for path in filling.dims]
-    images = Images(work.index, config, work.unreadable)
+    images = Images(work.index, filling.config, work.unreadable)
     with ThreadPoolExecutor(READERS) as readers:
         for number, start in enumerate(range(0, rows, SHARD)):
             if number % processes.world != processes.rank or (marks / str(start)).exists():

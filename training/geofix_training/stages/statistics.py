@@ -5,6 +5,7 @@ Its statistics do not depend on what is held out, so that folds of a cross-valid
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, lru_cache
 
 import numpy as np
@@ -71,20 +72,41 @@ def extract_statistics(work: Work, processes: Processes, progress: Progress) -> 
     dims = {work.statistics: sum(depths.kinds)}
     if config.adapt is not None:
         dims[work.maps] = int(np.prod(depths.map_shape))
-
-    @cache
-    def session() -> OnnxSession:  # opened for the first image: where all is done there is none
-        graph, size = work.depths.with_suffix(f".{processes.rank}.onnx"), config.preprocessing.size
-        export(depths, torch.zeros(2, 3, size, size), graph, ["image"], ["statistics", "maps"])
-        opened = OnnxSession(graph)
-        graph.unlink()
-        return opened
+    session = _opener(work, config.preprocessing.size, processes.rank)
 
     def run(batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         found = session().run(batch)
         return (found["statistics"], _half(found["maps"]))[: len(dims)]
 
-    fill(work, Filling(dims, work.stage("statistics_done"), BATCH, run), processes, progress)
+    fill(work, Filling(dims, work.stage("statistics_done"), BATCH, config, run), processes, progress)
+
+
+def extract_plain(work: Work, processes: Processes, progress: Progress) -> None:
+    """Fill `plain.npy`, the means of the untaught network's last layer, for the baseline of a cross-validation."""
+    config, preprocessing = work.experiment.backbone, work.experiment.baseline
+    if config is None or preprocessing is None:
+        return
+    width, session = depths_of(work).kinds[0], _opener(work, preprocessing.size, processes.rank)
+
+    def run(batch: NDArray[np.float32]) -> tuple[NDArray[np.float32]]:
+        return (session().run(batch)["statistics"][:, :width],)
+
+    reads = config.model_copy(update={"preprocessing": preprocessing})
+    fill(work, Filling({work.plain: width}, work.stage("plain_done"), BATCH, reads, run), processes, progress)
+
+
+def _opener(work: Work, size: int, rank: int) -> Callable[[], OnnxSession]:
+    """Gives a session of the network, opened for the first image: where all is done there is none."""
+
+    @cache
+    def session() -> OnnxSession:
+        graph = work.depths.with_suffix(f".{rank}.onnx")
+        export(depths_of(work), torch.zeros(2, 3, size, size), graph, ["image"], ["statistics", "maps"])
+        opened = OnnxSession(graph)
+        graph.unlink()
+        return opened
+
+    return session
 
 
 def _half(maps: NDArray[np.float32]) -> NDArray[np.float32]:

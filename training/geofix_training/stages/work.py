@@ -94,6 +94,11 @@ class Work:
         return self.folder / "statistics.npy"
 
     @property
+    def plain(self) -> Path:
+        """What the baseline of a cross-validation searches by: float16, (rows, c)."""
+        return self.folder / "plain.npy"
+
+    @property
     def maps(self) -> Path:
         """What layers that are taught start from, of all rows: float16, (rows, c · h · w)."""
         return self.folder / "maps.npy"
