@@ -107,6 +107,10 @@ def test_columns_by_other_names_links_and_what_may_be_published(tmp_path: Path) 
     assert index.columns["published"].tolist() == [0, 1, 1]
     group = index.columns["group"].tolist()
     assert group[0] == group[1] != group[2]
+    screening, without = Screening("m"), config.model_copy(update={"leave_out": ("x/y",)})
+    (block,) = table_blocks(tmp_path / "m.csv", screening, without)
+    assert block.names == ["3.jpg"]
+    assert screening.report()["left_out"] == {"of a group that the experiment leaves out": 2}
     for wrong in ({"link": "https://host/{nobody}"}, {"group": "nobody"}, {"path": "nobody"}):
         with pytest.raises(InvalidInput, match="has no column nobody; it has file, source"):
             list(table_blocks(tmp_path / "m.csv", Screening("m"), ManifestConfig(**wrong)))

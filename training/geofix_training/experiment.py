@@ -61,6 +61,9 @@ class ManifestConfig(_Part):
         "", description="column: where an image is; empty: `path`, `file` or `url`, the first that is there"
     )
     group: str = Field("group", description="column: images of one group are never apart")
+    leave_out: tuple[str, ...] = Field(
+        (), description="groups that are left out, such as those of pictures that are shown"
+    )
     published: str = Field("published", description="column: `no` keeps an image out of a gallery that is given away")
     link: str = Field(
         "", description="where a picture can be seen, such as https://host/{group}/{path}, with columns in braces"

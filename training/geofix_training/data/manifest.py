@@ -40,13 +40,14 @@ def table_blocks(path: Path, screening: Screening, config: ManifestConfig = Mani
         InvalidInput: it is no such table, lacks a column, or lat and lon are swapped.
     """
     of_link = [name for _, name, _, _ in Formatter().parse(config.link) if name]
-    for batch in _batches(path, config):
-        where = next((name for name in ([config.path] if config.path else PLACES) if name in batch.column_names), None)
+    for read in _batches(path, config):
+        where = next((name for name in ([config.path] if config.path else PLACES) if name in read.column_names), None)
         named = [name for name, said in ((config.group, "group"), (config.published, "published")) if name != said]
-        missing = [name for name in ("lat", "lon", *named, *of_link) if name not in batch.column_names]
+        missing = [name for name in ("lat", "lon", *named, *of_link) if name not in read.column_names]
         if where is None or missing:
             wanted = [*missing, *([] if where else [config.path or "path (or file, or url)"])]
-            raise InvalidInput(f"{path} has no column {', '.join(wanted)}; it has {', '.join(batch.column_names)}")
+            raise InvalidInput(f"{path} has no column {', '.join(wanted)}; it has {', '.join(read.column_names)}")
+        batch = _without(read, where, screening, config)
         names = [text or "" for text in pc.cast(batch[where], pa.string()).to_pylist()]
         lat, lon = (_degrees(batch[name]) for name in ("lat", "lon"))
         ids = hash64(_texts(batch, "id", names))
@@ -128,6 +129,16 @@ def _shard_block(
     shard = np.full(len(keep), number, np.int32)
     kept = [names[row] for row in keep]
     return Block(kept, np.array(lat)[keep], np.array(lon)[keep], ids[keep], ids[keep], shard, at[:, 0], at[:, 1])
+
+
+def _without(batch: pa.RecordBatch, where: str, screening: Screening, config: ManifestConfig) -> pa.RecordBatch:
+    """The batch without the groups that the experiment leaves out."""
+    if not config.leave_out or config.group not in batch.column_names:
+        return batch
+    out = pc.fill_null(pc.is_in(pc.cast(batch[config.group], pa.string()), pa.array(config.leave_out)), False)
+    for name in pc.cast(batch.filter(out)[where], pa.string()).to_pylist():
+        screening.skip("of a group that the experiment leaves out", name or "")
+    return batch.filter(pc.invert(out))
 
 
 def _links(batch: pa.RecordBatch, template: str, columns: list[str]) -> list[str]:
