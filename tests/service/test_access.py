@@ -173,11 +173,17 @@ async def test_forged_tokens_are_refused(server: Server, key: ec.EllipticCurvePr
 async def test_the_audit_log_says_who_and_how_it_ended_and_no_token(
     server: Server, tokens: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "geofix.audit"]
+
     with caplog.at_level(logging.INFO, "geofix.audit"):
         await ask(server, bearer(tokens["museum"]))
         await ask(server, bearer(tokens["museum"]), method="Embed")
         await ask(server, bearer("wrong"))
-    said = [record.getMessage() for record in caplog.records if record.name == "geofix.audit"]
+        until = time.monotonic() + 10
+        while time.monotonic() < until and not any("UNAUTHENTICATED" in line for line in lines()):
+            await asyncio.sleep(0.02)  # a call's line is written after its answer was sent
+    said = lines()
     words = [text.rpartition(" after")[0] for text in said]
     assert [text for text in words if "UNAVAILABLE" not in text] == [  # a call while it still starts
         "museum called GetModelInfo: OK",
