@@ -8,24 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
+from geofix.bundle import Bundle
 from geofix.decision import Strategy
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.local import LocalEngine
 from geofix_training.adapt import Tail
+from geofix_training.commands import run
 from geofix_training.data.parts import Part
 from geofix_training.engine.processes import Processes
 from geofix_training.experiment import BackboneConfig, read_experiment
 from geofix_training.fold_report import markdown, record
 from geofix_training.folds import assign_folds
+from geofix_training.frozen import Depths
 from geofix_training.networks import TimmBackbone
 from geofix_training.reduction import Reduction
 from geofix_training.stages.adapt import run_adapt, trained_tail
 from geofix_training.stages.classifier import run_classifier
 from geofix_training.stages.cross_validate import ANSWERS, BASELINE, calibrate_over_folds, run_folds
 from geofix_training.stages.embedder import run_embedder
-from geofix_training.stages.export import calibration_of, run_export
+from geofix_training.stages.export import run_export
 from geofix_training.stages.partition import Collection, run_partition
 from geofix_training.stages.statistics import depths_of
 from geofix_training.stages.work import Work
@@ -94,11 +98,11 @@ def test_folds_are_whole_groups_and_even() -> None:
 
 
 def test_every_image_is_answered_by_a_bundle_that_never_saw_its_group(work: Work) -> None:
-    answers = run_folds(work, 3, ALONE, quiet)
+    answers = run_folds(work, 2, ALONE, quiet)
     assert sorted(answers.rows) == [row for row in range(IMAGES) if row != 7]
     group = np.asarray(work.index.columns["group"])
-    for number in range(3):
-        one = Work(work.folder / f"fold{number}")
+    for number in range(2):
+        one = Work(work.folder / f"fold{number}of2")
         tested = one.rows(Part.TEST)
         assert (answers.fold[np.isin(answers.rows, tested)] == number).all()
         assert not np.intersect1d(group[tested], group[one.parts != Part.TEST]).size
@@ -110,22 +114,20 @@ def test_every_image_is_answered_by_a_bundle_that_never_saw_its_group(work: Work
     assert told["images"] == IMAGES - 1
     assert f"| {BASELINE} | " in markdown(told)
     assert "| posterior over plain | " in markdown(told)
-    before = {path: path.stat().st_mtime_ns for path in work.folder.glob(f"fold*/{ANSWERS}")}
-    again = run_folds(work, 3, ALONE, quiet)
-    assert len(before) == 3
+    before = {path: path.stat().st_mtime_ns for path in work.folder.glob(f"fold*of2/{ANSWERS}")}
+    again = run_folds(work, 2, ALONE, quiet)
+    assert len(before) == 2
     assert {path: path.stat().st_mtime_ns for path in before} == before, "folds that are done are read"
     assert again.error_km[BASELINE] == pytest.approx(answers.error_km[BASELINE])
 
 
 def test_the_bundle_of_everything_serves_what_was_trained(work: Work, tmp_path: Path) -> None:
-    answers = run_folds(work, 3, ALONE, quiet)
-    calibrate_over_folds(work, answers)
+    run_folds(work, 2, ALONE, quiet)
     with pytest.raises(InvalidInput, match="run geofix-train adapt first"):
         run_classifier(work, ALONE, quiet)
-    run_adapt(work, ALONE, quiet)
-    run_classifier(work, ALONE, quiet)
-    run_embedder(work, ALONE, quiet)
-    bundle = run_export(work, tmp_path / "out", calibration_of(work), quiet)
+    given = work.folder.parent
+    run(given / "experiment.yaml", work.folder, tmp_path / "out", manifest=given / "manifest.csv", folds=2)
+    bundle = Bundle.load(tmp_path / "out")
     engine = LocalEngine(bundle)
     stored = np.load(work.features)
     assert np.isnan(stored[7]).all()
@@ -140,11 +142,11 @@ def test_the_bundle_of_everything_serves_what_was_trained(work: Work, tmp_path: 
     assert "%20%C3%A9.png" in table["picture"][0].as_py()
     assert np.abs(table["lat"].to_numpy() * 100 % 1 - 0.5).min() > 0.49
     assert bundle.calibration.queries > 0
-    assert "answered by a bundle of the 2 other folds" in bundle.calibration.source
+    assert "images in 2 folds of whole groups" in bundle.calibration.source
 
 
 def test_what_is_taught_is_another_network_and_half_of_the_feature(work: Work) -> None:
-    one = Work(work.folder / "fold0")
+    one = Work(work.folder / "fold0of2")
     taught, feature = np.load(one.taught).astype(float), np.load(one.features).astype(float)
     rows = one.rows(Part.TRAIN)[:50]
     assert np.linalg.norm(feature[rows, -6:], axis=1) == pytest.approx((feature.shape[1] / 2) ** 0.5, rel=0.01)
@@ -172,6 +174,22 @@ def test_a_backbone_that_stays_whole(tmp_path: Path) -> None:
 def _reduction(work: Work) -> Reduction:
     width = sum(depths_of(work).kinds[:2])
     return Reduction(np.zeros(width, np.float32), np.ones(width, np.float32), np.zeros((width, 6), np.float32))
+
+
+def test_nothing_to_fit_radii_on_is_said_before_anything_is_trained(work: Work, tmp_path: Path) -> None:
+    given = work.folder.parent
+    with pytest.raises(typer.BadParameter, match="--folds of 2 or more"):
+        run(given / "experiment.yaml", tmp_path / "work", tmp_path / "out", manifest=given / "manifest.csv")
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_network_without_maps_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="whose last layer gives maps"):
+        Depths(
+            BackboneConfig.model_validate(
+                {"timm": "vit_tiny_patch16_224", "components": 6, "preprocessing": PREPROCESSING | {"size": 224}}
+            )
+        )
 
 
 def test_fewer_groups_than_folds_are_refused(work: Work) -> None:

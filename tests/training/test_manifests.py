@@ -14,13 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from geofix.errors import InvalidInput
+from geofix.errors import ConfigurationError, InvalidInput
 from geofix.features import read_features
 from geofix_training.data.images import Images
 from geofix_training.data.index import Index, build
 from geofix_training.data.manifest import shard_blocks, table_blocks
 from geofix_training.data.screening import Screening
-from geofix_training.experiment import BackboneConfig, ManifestConfig
+from geofix_training.experiment import BackboneConfig, ManifestConfig, read_experiment
+from stage_data import experiment
+
+PREPROCESSING = {"size": 16, "fit": "squash", "resample": "bilinear", "mean": [0.0] * 3, "std": [1.0] * 3}
 
 
 def indexed(folder: Path, table: str, screening: Screening | None = None) -> Index:
@@ -104,7 +107,7 @@ def test_columns_by_other_names_links_and_what_may_be_published(tmp_path: Path) 
         "https://host/x/y/c.jpg",
         "https://host/z/d.jpg",
     ]
-    assert index.columns["published"].tolist() == [0, 1, 1]
+    assert index.columns["published"].tolist() == [0, 0, 1], "what is not said to be public is not"
     group = index.columns["group"].tolist()
     assert group[0] == group[1] != group[2]
     screening, without = Screening("m"), config.model_copy(update={"leave_out": ("x/y",)})
@@ -114,6 +117,31 @@ def test_columns_by_other_names_links_and_what_may_be_published(tmp_path: Path) 
     for wrong in ({"link": "https://host/{nobody}"}, {"group": "nobody"}, {"path": "nobody"}):
         with pytest.raises(InvalidInput, match="has no column nobody; it has file, source"):
             list(table_blocks(tmp_path / "m.csv", Screening("m"), ManifestConfig(**wrong)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"manifest": {"link": "https://host/{album"}}, "unmatched brace"),
+        ({"manifest": {"link": "https://host/{}"}}, "name a column in it"),
+        ({"gallery": {"published_only": True}}, "needs manifest.published"),
+        ({"baseline": PREPROCESSING}, "needs a backbone with components"),
+        (
+            {"backbone": {"timm": "any", "preprocessing": PREPROCESSING, "adapt": {}}},
+            "adapt and beside need components",
+        ),
+    ],
+)
+def test_parts_of_an_experiment_that_do_not_fit(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        read_experiment(experiment(tmp_path, **changes))
+
+
+def test_an_index_of_an_earlier_version_says_what_to_do(tmp_path: Path) -> None:
+    indexed(tmp_path, "path,lat,lon\na.jpg,1,2\n")
+    (tmp_path / "index" / "published.bin").unlink()
+    with pytest.raises(InvalidInput, match="without published: name another --work folder"):
+        Index.open(tmp_path / "index")
 
 
 def shard(path: Path, samples: dict[str, tuple[float, float] | None]) -> None:
@@ -138,8 +166,7 @@ def test_shards_are_read_where_their_bytes_lie(tmp_path: Path) -> None:
     index = build(tmp_path / "index", shard_blocks(shards, screening), meta)
     assert index.columns["lat"].tolist()[:2] == [10, 30]
     assert any("damaged shard" in reason for reason in screening.left_out)
-    preprocessing = {"size": 16, "fit": "squash", "resample": "bilinear", "mean": [0.0] * 3, "std": [1.0] * 3}
-    config = BackboneConfig.model_validate({"timm": "any", "preprocessing": preprocessing})
+    config = BackboneConfig.model_validate({"timm": "any", "preprocessing": PREPROCESSING})
     images = Images(index, config, tmp_path / "unreadable.csv")
     found = images.serving_input(1)
     assert found is not None

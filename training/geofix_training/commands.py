@@ -92,9 +92,10 @@ def cross_validate(work: WorkOption, folds: Annotated[int, FOLDS] = 5) -> None:
 
     with _running(work, "folds") as (loaded, processes, progress):
         answers = run_folds(loaded, folds, processes, progress)
-        told = record(loaded, answers, calibrate_over_folds(loaded, answers))
-        (work / "folds.json").write_text(json.dumps(told, indent=1) + "\n")
-        print(markdown(told), end="")
+        if processes.main:
+            told = record(loaded, answers, calibrate_over_folds(loaded, answers))
+            (work / "folds.json").write_text(json.dumps(told, indent=1) + "\n")
+            print(markdown(told), end="")
 
 
 def export(work: WorkOption, out: OutOption) -> None:
@@ -116,17 +117,22 @@ def run(
     shards: ShardsOption = None,
     features: FeaturesOption = None,
     folds: Annotated[
-        int, typer.Option(help="0: radii from what the experiment sets aside; else from so many folds")
+        int, typer.Option(min=0, max=20, help="0: radii from what the experiment sets aside; else from so many folds")
     ] = 0,
 ) -> None:
     """All stages, one after the other, from a collection to a bundle; started again, it goes on where it was."""
     from geofix_training.experiment import read_experiment
 
+    experiment = read_experiment(config)
+    set_aside = experiment.held_out.calibration + experiment.held_out.calibration_blocks
+    if folds == 1 or (not folds and not set_aside):
+        raise typer.BadParameter(
+            f"{experiment.name} needs images that its radii are fitted on: held_out.calibration, or --folds of 2 or more"
+        )
     partition(config, work, manifest, images, shards, features)
     if folds:
         cross_validate(work, folds)
-    backbone = read_experiment(config).backbone
-    if backbone is not None and backbone.adapt is not None:
+    if experiment.backbone is not None and experiment.backbone.adapt is not None:
         adapt(work)
     classifier(work)
     embedder(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -64,10 +65,25 @@ class ManifestConfig(_Part):
     leave_out: tuple[str, ...] = Field(
         (), description="groups that are left out, such as those of pictures that are shown"
     )
-    published: str = Field("published", description="column: `no` keeps an image out of a gallery that is given away")
+    published: str = Field("", description="column: all but `yes` keeps an image out of a gallery of published ones")
     link: str = Field(
         "", description="where a picture can be seen, such as https://host/{group}/{path}, with columns in braces"
     )
+
+    @property
+    def link_columns(self) -> tuple[str, ...]:
+        """The columns that `link` names."""
+        return tuple(name for _, name, _, _ in Formatter().parse(self.link) if name is not None)
+
+    @model_validator(mode="after")
+    def _link_is_a_template(self) -> ManifestConfig:
+        try:
+            columns = self.link_columns
+        except ValueError as error:
+            raise ValueError(f"link has an unmatched brace: {error}") from error
+        if "" in columns:
+            raise ValueError("link has an empty pair of braces: name a column in it")
+        return self
 
 
 class TrainConfig(_Part):
@@ -125,7 +141,6 @@ class BackboneConfig(NetworkConfig):
         description="0: the classifier trains the network; else it stays as it is, and each kind of statistics that it is "
         "read for gives so many white principal components",
     )
-
     beside: tuple[NetworkConfig, ...] = Field(
         (), description="with `components`: further networks, of whose last layers means and GeM are read"
     )
@@ -135,6 +150,12 @@ class BackboneConfig(NetworkConfig):
     def frozen(self) -> bool:
         """Whether the classifier trains nothing of the network."""
         return self.components > 0
+
+    @model_validator(mode="after")
+    def _only_where_frozen(self) -> BackboneConfig:
+        if not self.frozen and (self.adapt is not None or self.beside):
+            raise ValueError("adapt and beside need components: without them the classifier trains the whole network")
+        return self
 
 
 class ClassifierConfig(_Part):
@@ -195,6 +216,16 @@ class Experiment(_Part):
         None, description="how `plain` of a cross-validation reads images; absent: as the backbone does"
     )
     abstain: Abstain | None = Field(None, description="absent: every answer is localizable")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Experiment:
+        if self.gallery.published_only and not self.manifest.published:
+            raise ValueError(
+                "gallery.published_only needs manifest.published, the column that says what may be published"
+            )
+        if self.baseline is not None and (self.backbone is None or not self.backbone.frozen):
+            raise ValueError("baseline needs a backbone with components: no other is read untaught")
+        return self
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from geofix.errors import ConfigurationError
 from geofix_training.experiment import BackboneConfig
 from geofix_training.networks import TimmBackbone
 from geofix_training.reduction import CLIP, Reduction, fit_reduction
@@ -35,6 +36,9 @@ class Depths(nn.Module):
     Attributes:
         kinds: how many statistics there are of each kind; they sum to r.
         map_shape: channels, height and width of what the first of the last stages gives, (c, h', w').
+
+    Raises:
+        ConfigurationError: a network gives no maps, as a transformer does not.
     """
 
     net: Any  # timm's, whose methods are not typed
@@ -57,10 +61,12 @@ class Depths(nn.Module):
 
     def _read(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         last, stages = self.net.forward_intermediates(image, indices=STAGES)
+        _check_maps(last)
         pooled = [part for stage in stages for part in (stage.mean(dim=(2, 3)), _deviation(stage))]
         kinds = [last.mean(dim=(2, 3)), gem(last), torch.cat(pooled, dim=1)]
         for net in self.beside:
             other = net.forward_features(image)  # type: ignore[operator]
+            _check_maps(other)
             kinds += [other.mean(dim=(2, 3)), gem(other)]
         return kinds, stages[0]
 
@@ -139,6 +145,11 @@ def load_white(path: Path) -> White:
 def gem(x: Tensor) -> Tensor:
     """Generalised mean over the places of a map, (n, c, h, w) to (n, c)."""
     return x.clamp_min(1e-6).pow(GEM_POWER).mean(dim=(2, 3)).pow(1 / GEM_POWER)
+
+
+def _check_maps(last: Tensor) -> None:
+    if last.dim() != 4:
+        raise ConfigurationError("backbone.components needs networks whose last layer gives maps, as convolutions do")
 
 
 def _deviation(x: Tensor) -> Tensor:

@@ -62,7 +62,11 @@ def fit_reduction(sources: Sequence[NDArray[np.float16]], dim: int, seed: int, r
     mean, deviation = sample.mean(axis=0), sample.std(axis=0)
     scale = np.maximum(deviation, 1e-3 * float(np.median(deviation)) + 1e-6)
     standard = np.clip((sample - mean) / scale, -CLIP, CLIP)
-    values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
+    if len(standard) < standard.shape[1]:  # the covariance has no higher rank than there are rows
+        _, singular, rows_of = np.linalg.svd(standard, full_matrices=False)
+        values, vectors = singular**2 / len(standard), rows_of.T
+    else:
+        values, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
     top = np.argsort(values)[::-1][:dim]
     matrix = vectors[:, top] / np.sqrt(values[top] + 1e-3 * values[top[0]] / len(top))
     return Reduction(mean, scale, matrix.astype(np.float32))

@@ -94,11 +94,16 @@ class Index:
         """Open an index.
 
         Raises:
-            InvalidInput: none was built there.
+            InvalidInput: none was built there, or an earlier version built it.
         """
         meta = folder / "index.json"
         if not meta.is_file():
             raise InvalidInput(f"{folder} holds no index: run geofix-train partition first")
+        missing = [name for name in COLUMNS if not (folder / f"{name}.bin").is_file()]
+        if missing:
+            raise InvalidInput(
+                f"{folder} was built by an earlier version, without {', '.join(missing)}: name another --work folder"
+            )
         columns: dict[str, NDArray[Any]] = {
             name: np.memmap(folder / f"{name}.bin", dtype, "r") for name, dtype in COLUMNS.items()
         }

@@ -10,7 +10,6 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from string import Formatter
 from urllib.parse import quote
 
 import numpy as np
@@ -39,11 +38,11 @@ def table_blocks(path: Path, screening: Screening, config: ManifestConfig = Mani
     Raises:
         InvalidInput: it is no such table, lacks a column, or lat and lon are swapped.
     """
-    of_link = [name for _, name, _, _ in Formatter().parse(config.link) if name]
     for read in _batches(path, config):
         where = next((name for name in ([config.path] if config.path else PLACES) if name in read.column_names), None)
-        named = [name for name, said in ((config.group, "group"), (config.published, "published")) if name != said]
-        missing = [name for name in ("lat", "lon", *named, *of_link) if name not in read.column_names]
+        named = [config.group] if config.group != ManifestConfig().group or config.leave_out else []
+        named += [config.published] if config.published else []
+        missing = [name for name in ("lat", "lon", *named, *config.link_columns) if name not in read.column_names]
         if where is None or missing:
             wanted = [*missing, *([] if where else [config.path or "path (or file, or url)"])]
             raise InvalidInput(f"{path} has no column {', '.join(wanted)}; it has {', '.join(read.column_names)}")
@@ -53,8 +52,9 @@ def table_blocks(path: Path, screening: Screening, config: ManifestConfig = Mani
         ids = hash64(_texts(batch, "id", names))
         keep = screening.keep(names, lat, lon, ids)
         group = hash64(_texts(batch, config.group, names)) if config.group in batch.column_names else ids
-        published = np.array([text != "no" for text in _texts(batch, config.published, names)], np.uint8)
-        links = _links(batch, config.link, of_link)
+        said = _texts(batch, config.published, [""] * len(names)) if config.published else ["yes"] * len(names)
+        published = np.array([text.strip().lower() == "yes" for text in said], np.uint8)
+        links = _links(batch, config)
         rows = np.flatnonzero(keep)
         none = np.zeros(len(rows), np.int64)
         shard = np.full(len(rows), -1, np.int32)
@@ -133,7 +133,7 @@ def _shard_block(
 
 def _without(batch: pa.RecordBatch, where: str, screening: Screening, config: ManifestConfig) -> pa.RecordBatch:
     """The batch without the groups that the experiment leaves out."""
-    if not config.leave_out or config.group not in batch.column_names:
+    if not config.leave_out:
         return batch
     out = pc.fill_null(pc.is_in(pc.cast(batch[config.group], pa.string()), pa.array(config.leave_out)), False)
     for name in pc.cast(batch.filter(out)[where], pa.string()).to_pylist():
@@ -141,8 +141,9 @@ def _without(batch: pa.RecordBatch, where: str, screening: Screening, config: Ma
     return batch.filter(pc.invert(out))
 
 
-def _links(batch: pa.RecordBatch, template: str, columns: list[str]) -> list[str]:
+def _links(batch: pa.RecordBatch, config: ManifestConfig) -> list[str]:
     """The links of a batch; a path keeps its slashes, all else that a URL cannot hold is quoted."""
+    template, columns = config.link, config.link_columns
     if not template:
         return []
     values = [[quote(text or "") for text in pc.cast(batch[name], pa.string()).to_pylist()] for name in columns]

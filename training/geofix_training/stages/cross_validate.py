@@ -82,7 +82,10 @@ def run_folds(work: Work, folds: int, processes: Processes, progress: Progress) 
     fold = assign_folds(group, folds, work.experiment.seed)
     parts = []
     for number in range(folds):
-        one = _claim(work, number, fold)
+        one = Work(work.folder / f"fold{number}of{folds}")
+        if processes.main:
+            _claim(work, one, fold == number)
+        processes.wait()
         if not (one.folder / ANSWERS).exists():
             _answer_fold(one, processes, progress)
         with np.load(one.folder / ANSWERS) as found:
@@ -96,14 +99,17 @@ def calibrate_over_folds(work: Work, answers: FoldAnswers) -> Calibration:
     """Radii and gate from the folds' answers, kept for `export`.
 
     Raises:
-        InvalidInput: `abstain` is out of reach.
+        InvalidInput: `abstain` is out of reach, or there are too few answers.
     """
     experiment, signals, error_km = work.experiment, answers.signal_maps(), answers.error_km[Strategy.POSTERIOR]
     gate, reached = None, None
     if experiment.abstain is not None:
         gate, reached = fit_gate_over_folds(signals, error_km, answers.fold, experiment.abstain)
-    source = f"images, each answered by a bundle of the {answers.fold.max()} other folds"
-    calibration = fit_calibration(signals, error_km, experiment.decision, gate, source)
+    source = f"images in {answers.fold.max() + 1} folds of whole groups, each answered by a bundle of the others"
+    try:
+        calibration = fit_calibration(signals, error_km, experiment.decision, gate, source)
+    except ValueError as error:
+        raise InvalidInput(f"radii cannot be fitted: {error}; add images, or lower abstain.precision") from error
     calibration = calibration.model_copy(update={"abstention": reached})
     partial = work.folder / f"{files.CALIBRATION}.partial"
     partial.write_text(calibration.model_dump_json(indent=1) + "\n")
@@ -111,15 +117,14 @@ def calibrate_over_folds(work: Work, answers: FoldAnswers) -> Calibration:
     return calibration
 
 
-def _claim(work: Work, number: int, fold: NDArray[np.int64]) -> Work:
-    """The work folder of one fold, in which the fold is the test and its index and statistics are the whole collection's."""
-    folder = work.folder / f"fold{number}"
+def _claim(work: Work, one: Work, tested: NDArray[np.bool_]) -> None:
+    """Make the work folder of one fold: its rows, (n,), are the test; index and statistics are the whole collection's."""
+    folder = one.folder
     folder.mkdir(exist_ok=True)
     for name in SHARED:
         if (work.folder / name).exists() and not (folder / name).exists():
             (folder / name).symlink_to(Path("..") / name)
     shutil.copyfile(work.folder / "experiment.json", folder / "experiment.json")
-    one = Work(folder)
     if not (folder / "parts.npy").exists():
         columns, held_out = work.index.columns, work.experiment.held_out
         only_validation = held_out.model_copy(
@@ -127,11 +132,10 @@ def _claim(work: Work, number: int, fold: NDArray[np.int64]) -> Work:
         )
         lat, lon = (np.asarray(columns[name], float) for name in ("lat", "lon"))
         parts = assign_parts(np.asarray(columns["group"]), lat, lon, only_validation, work.experiment.seed)
-        parts[fold == number] = Part.TEST
+        parts[tested] = Part.TEST
         one.save_parts(parts)
     if not (folder / files.CELLS).exists():
         write_cells(one)
-    return one
 
 
 def _answer_fold(work: Work, processes: Processes, progress: Progress) -> None:
@@ -140,6 +144,12 @@ def _answer_fold(work: Work, processes: Processes, progress: Progress) -> None:
         run_adapt(work, processes, progress)
     run_classifier(work, processes, progress)
     run_embedder(work, processes, progress)
+    if processes.main:
+        _write_answers(work, started, progress)
+    processes.wait()
+
+
+def _write_answers(work: Work, started: float, progress: Progress) -> None:
     features = np.load(work.features, mmap_mode="r")
     rows = rows_with_features(work, features, Part.TEST)
     columns = work.index.columns

@@ -90,6 +90,8 @@ def run_partition(experiment: Experiment, collection: Collection, folder: Path) 
             "an experiment with a backbone takes --manifest or --shards, one without takes --features: "
             f"{experiment.name} has {'no' if experiment.backbone is None else 'a'} backbone"
         )
+    if collection.manifest is None and experiment.manifest != ManifestConfig():
+        raise ConfigurationError(f"{experiment.name} says how to read a manifest: name one with --manifest")
     work = Work.claim(folder, experiment, collection.key())
     if not (folder / "index" / "index.json").exists():
         _index(work, collection)
