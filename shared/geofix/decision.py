@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from geofix.aggregate import Cluster, clusters_of
 from geofix.geo import FloatArray
-from geofix.posterior import CellScores, Neighbors, kernel_mode, neighbor_weights, signals
+from geofix.posterior import CellScores, Kernel, Neighbors, kernel_mode, neighbor_weights, signals
 
 
 class Strategy(StrEnum):
@@ -48,13 +48,34 @@ class DecisionRule(BaseModel):
     cells: int = Field(20, ge=1, le=1024, description="cells that POSTERIOR searches")
     k: int = Field(100, ge=1, le=1000, description="neighbours that POSTERIOR fetches over those cells")
     temperature: float = Field(0.07, gt=0, description="of similarities, beside log cell weights")
+    cell_weight: float = Field(
+        1.0,
+        ge=0,
+        description="of log cell weights beside similarities; less than 1 where the classifier has seen too little",
+        exclude_if=lambda value: value == 1,
+    )
     mode_scale_km: float = Field(
         200.0, gt=0, description="scale of the exponential kernel whose mode is the estimate, km"
+    )
+    near_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the kernel that is a narrow one, of scale near_km",
+        exclude_if=lambda value: value == 0,
+    )
+    near_km: float = Field(
+        25.0, gt=0, description="scale of that narrow one, km", exclude_if=lambda value: value == 25.0
     )
     refine_km: float = Field(0.0, ge=0, description="width of the mean-shift step after it, km; 0 is none")
     eps_km: float = Field(1.0, gt=0, description="DBSCAN: places at most this far apart are neighbours, km")
     min_samples: int = Field(1, ge=1, description="DBSCAN: neighbours, itself included, that make a core point")
     swc_k: int = Field(10, ge=1, le=1000, description="neighbours that SWC and RETRIEVAL fetch")
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel whose mode is POSTERIOR's estimate."""
+        return Kernel(self.mode_scale_km, self.near_share, self.near_km, self.refine_km)
 
 
 @dataclass(frozen=True)
@@ -103,10 +124,11 @@ def decide(rule: DecisionRule, strategy: Strategy, cells: CellScores, neighbors:
         empty = np.empty(0)
         estimate = cells.xyz[0]
         return Decision(estimate, Method.CELL_MEAN, empty, (), signals(estimate, cells, neighbors.first(0), empty))
-    weights = neighbor_weights(neighbors, None if strategy is Strategy.RETRIEVAL else cells, rule.temperature)
+    scores = None if strategy is Strategy.RETRIEVAL else cells
+    weights = neighbor_weights(neighbors, scores, rule.temperature, rule.cell_weight)
     clusters = clusters_of(neighbors.xyz, rule.eps_km, rule.min_samples)
     if strategy is Strategy.POSTERIOR:
-        estimate = kernel_mode(neighbors.xyz, weights, rule.mode_scale_km, rule.refine_km)
+        estimate = kernel_mode(neighbors.xyz, weights, rule.kernel)
         clusters.sort(key=lambda c: (-float(weights[list(c.members)].sum()), c.best_rank))
     else:
         estimate = clusters[0].xyz if clusters else neighbors.xyz[0]

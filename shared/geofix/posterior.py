@@ -66,16 +66,19 @@ def prediction_density(weights: FloatArray, means: FloatArray, radius_km: float 
     return float(weights[near].sum())
 
 
-def neighbor_weights(neighbors: Neighbors, cells: CellScores | None, temperature: float) -> FloatArray:
-    """Posterior weight of each neighbour, shape (k,), summing to 1: softmax of log cell weight + similarity / temperature.
+def neighbor_weights(
+    neighbors: Neighbors, cells: CellScores | None, temperature: float, cell_weight: float = 1.0
+) -> FloatArray:
+    """Posterior weight of each neighbour, shape (k,), summing to 1.
 
-    Without cell scores (`cells` None), or for a neighbour whose cell is not among them, only the similarity counts.
+    Softmax of cell_weight · log weight of its cell + similarity / temperature. Without cell scores (`cells` None) only the
+    similarity counts; a neighbour whose cell is not among them has the least of their weights.
     """
     logits = neighbors.similarity / temperature
     if cells is not None:
         by_cell = dict(zip(cells.cell_id.tolist(), cells.log_weight.tolist(), strict=True))
         worst = float(cells.log_weight.min())
-        logits = logits + np.array([by_cell.get(int(cell), worst) for cell in neighbors.cell_id])
+        logits = logits + cell_weight * np.array([by_cell.get(int(cell), worst) for cell in neighbors.cell_id])
     return np.exp(log_softmax(logits))
 
 
@@ -84,24 +87,39 @@ def between(xyz: FloatArray) -> FloatArray:
     return distance_km(xyz[:, None, :], xyz[None, :, :])
 
 
-def kernel_mode(
-    xyz: FloatArray,
-    weights: FloatArray,
-    scale_km: float,
-    refine_km: float = 0.0,
-    distances: FloatArray | None = None,
-) -> FloatArray:
-    """The place that maximises Σ w·exp(−d / scale_km) over the candidates, unit vector of shape (3,).
+@dataclass(frozen=True)
+class Kernel:
+    """Which places speak for one another: (1 − near_share)·exp(−d / scale_km) + near_share·exp(−d / near_km).
 
-    With `refine_km` > 0 it then moves to the weighted mean of its surroundings (one mean-shift step with a Gaussian
-    kernel), so that the answer is not tied to the gallery's spacing. `distances`, of `between`, are computed where they are
-    not given.
+    The wide part finds the region, the narrow one the place in it. With `refine_km` > 0 the mode then moves to the weighted
+    mean of its surroundings (one mean-shift step with a Gaussian kernel), so that it is not tied to the gallery's spacing.
+    """
+
+    scale_km: float
+    near_share: float = 0.0
+    near_km: float = 25.0
+    refine_km: float = 0.0
+
+    def __call__(self, distances: FloatArray) -> FloatArray:
+        """Of distances in km, of any shape."""
+        wide = np.exp(-distances / self.scale_km)
+        if not self.near_share:
+            return wide
+        return (1 - self.near_share) * wide + self.near_share * np.exp(-distances / self.near_km)
+
+
+def kernel_mode(
+    xyz: FloatArray, weights: FloatArray, kernel: Kernel, distances: FloatArray | None = None
+) -> FloatArray:
+    """The candidate of n, unit vectors (n, 3) with weights (n,), that maximises Σ w·kernel(d); a unit vector of shape (3,).
+
+    `distances`, of `between`, are computed where they are not given.
     """
     distances = between(xyz) if distances is None else distances
-    best = int(np.argmax(np.exp(-distances / scale_km) @ weights))
-    if refine_km <= 0:
+    best = int(np.argmax(kernel(distances) @ weights))
+    if kernel.refine_km <= 0:
         return np.asarray(xyz[best])
-    near = weights * np.exp(-0.5 * (distances[best] / refine_km) ** 2)
+    near = weights * np.exp(-0.5 * (distances[best] / kernel.refine_km) ** 2)
     return normalise(near @ xyz)
 
 

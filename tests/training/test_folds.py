@@ -21,13 +21,13 @@ from geofix_training.data.parts import Part
 from geofix_training.engine.processes import Processes
 from geofix_training.experiment import BackboneConfig, read_experiment
 from geofix_training.fold_report import markdown, record
-from geofix_training.folds import assign_folds
+from geofix_training.folds import BASELINE, WHOLE, assign_folds
 from geofix_training.frozen import Depths
 from geofix_training.networks import TimmBackbone
 from geofix_training.reduction import Reduction
 from geofix_training.stages.adapt import run_adapt, trained_tail
 from geofix_training.stages.classifier import run_classifier
-from geofix_training.stages.cross_validate import ANSWERS, BASELINE, calibrate_over_folds, run_folds
+from geofix_training.stages.cross_validate import ANSWERS, calibrate_over_folds, run_folds
 from geofix_training.stages.embedder import run_embedder
 from geofix_training.stages.export import run_export
 from geofix_training.stages.partition import Collection, run_partition
@@ -67,9 +67,14 @@ def photographed(folder: Path, backbone: Mapping[str, object], baseline: object 
         partition={"max_cells": 8, "min_images": 2},
         backbone={"components": 6, "preprocessing": PREPROCESSING} | dict(backbone),
         classifier={"train": train},
-        embedder={"hidden": 16, "positive_km": 100, "train": train | {"epochs": 2, "learning_rate": 0.001}},
+        embedder={
+            "start": "features",
+            "hidden": 16,
+            "positive_km": 100,
+            "train": train | {"epochs": 2, "learning_rate": 0.001},
+        },
         baseline=baseline,
-        gallery={"published_only": True, "decimals": 2},
+        gallery={"published_only": True, "decimals": 2, "augment": {"share": 0.5}},
     )
     return run_partition(read_experiment(config), Collection(manifest=folder / "manifest.csv"), folder / "work")
 
@@ -106,7 +111,7 @@ def test_every_image_is_answered_by_a_bundle_that_never_saw_its_group(work: Work
         tested = one.rows(Part.TEST)
         assert (answers.fold[np.isin(answers.rows, tested)] == number).all()
         assert not np.intersect1d(group[tested], group[one.parts != Part.TEST]).size
-    for name in (Strategy.POSTERIOR, Strategy.RETRIEVAL, BASELINE):
+    for name in (Strategy.POSTERIOR, Strategy.RETRIEVAL, WHOLE, BASELINE):
         assert (answers.error_km[name] <= 200).mean() > 0.7, (
             f"{name}: eight looks are easy to tell apart; chance is 0.13"
         )
@@ -114,6 +119,7 @@ def test_every_image_is_answered_by_a_bundle_that_never_saw_its_group(work: Work
     assert told["images"] == IMAGES - 1
     assert f"| {BASELINE} | " in markdown(told)
     assert "| posterior over plain | " in markdown(told)
+    assert "| posterior, whole collection over plain | " in markdown(told)
     before = {path: path.stat().st_mtime_ns for path in work.folder.glob(f"fold*of2/{ANSWERS}")}
     again = run_folds(work, 2, ALONE, quiet)
     assert len(before) == 2
@@ -151,7 +157,7 @@ def test_what_is_taught_is_another_network_and_half_of_the_feature(work: Work) -
     rows = one.rows(Part.TRAIN)[:50]
     assert np.linalg.norm(feature[rows, -6:], axis=1) == pytest.approx((feature.shape[1] / 2) ** 0.5, rel=0.01)
     assert np.linalg.norm(taught[rows], axis=1) == pytest.approx(1, abs=0.01)
-    layers, own = trained_tail(one).layers.state_dict(), Tail(depths_of(one), _reduction(one)).layers.state_dict()
+    layers, own = trained_tail(one).layers.state_dict(), Tail(depths_of(one), 3, _reduction(one)).layers.state_dict()
     moved = [name for name, value in own.items() if not torch.equal(value, layers[name])]
     assert any("conv" in name for name in moved)
     assert not any("running" in name for name in moved), "batch normalisation keeps its statistics"
@@ -167,8 +173,19 @@ def test_a_backbone_that_stays_whole(tmp_path: Path) -> None:
     assert found == pytest.approx(stored[11].astype(np.float32), abs=0.03)
     with pytest.raises(ConfigurationError, match=r"has no backbone\.adapt"):
         run_adapt(work, ALONE, quiet)
-    with pytest.raises(ConfigurationError, match="needs a network of blocks such as EfficientNet's"):
-        Tail(depths_of(work), _reduction(work))
+
+
+@pytest.mark.parametrize(
+    ("network", "blocks", "message"),
+    [
+        ("resnet10t", 1, "needs a network of blocks such as EfficientNet's"),
+        ("tf_efficientnet_lite0", 16, "has 16, and one must stay as it is"),
+    ],
+)
+def test_a_network_that_cannot_be_adapted_is_refused(network: str, blocks: int, message: str) -> None:
+    given = {"timm": network, "components": 6, "adapt": {"blocks": blocks}, "preprocessing": PREPROCESSING}
+    with pytest.raises(ConfigurationError, match=message):
+        Depths(BackboneConfig.model_validate(given))
 
 
 def _reduction(work: Work) -> Reduction:

@@ -80,3 +80,17 @@ def test_a_query_without_positives_does_not_count() -> None:
     alone = multi_positive_loss(similarity[:1], torch.tensor([[1.0, 0.0]]), 0.1)
     both = multi_positive_loss(similarity, torch.tensor([[1.0, 0.0], [0.0, 0.0]]), 0.1)
     assert float(both) == pytest.approx(float(alone))
+
+
+@pytest.mark.parametrize("out_dim", [0, 8])
+def test_a_module_that_begins_as_features_are_keeps_their_cosines(out_dim: int) -> None:
+    torch.manual_seed(1)
+    features = torch.randn(400, 8) @ torch.linalg.qr(torch.randn(64, 8))[0].T * 8**0.5  # in eight directions of 64
+    features = features - features.mean(dim=1, keepdim=True)  # as the module's norms do
+    module = RetrievalModule(64, 16, out_dim)
+    module.begin_as_features(features)
+    with torch.no_grad():
+        embedding = module(features)
+    unit = torch.nn.functional.normalize(features, dim=1)
+    assert torch.allclose(embedding @ embedding.T, unit @ unit.T, atol=0.02)
+    assert embedding.shape == (400, out_dim or 64)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from geofix.geo import destination, distance_km, haversine_km, latlon_to_xyz, xyz_to_latlon
-from geofix.posterior import CellScores, Neighbors, kernel_mode, neighbor_weights, prediction_density, signals
+from geofix.posterior import CellScores, Kernel, Neighbors, kernel_mode, neighbor_weights, prediction_density, signals
 
 DENSITIES: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "data/prediction_density.json").read_text())
 
@@ -69,21 +69,39 @@ def test_a_neighbour_of_an_unlisted_cell_weighs_as_the_worst_listed() -> None:
     assert weights == pytest.approx([0.5, 0.5])
 
 
+def test_cells_can_count_less_or_nothing() -> None:
+    cells, found = scores([0.9, 0.1], [0, 10], [0, 0]), neighbors([0, 1], [0, 10], [0, 0], [0.5, 0.5])
+    assert neighbor_weights(found, cells, 0.07, 0.5) == pytest.approx([0.75, 0.25])  # 3 to 1: the root of 9 to 1
+    assert neighbor_weights(found, cells, 0.07, 0) == pytest.approx([0.5, 0.5])
+
+
 def test_the_mode_is_where_the_weight_gathers_not_where_one_is_heaviest() -> None:
     places = latlon_to_xyz([0.0, 50.0, 50.3, 49.8], [0.0, 10.0, 10.1, 9.9])
     weights = np.array([0.4, 0.2, 0.2, 0.2])
-    assert kernel_mode(places, weights, scale_km=200.0) == pytest.approx(places[1])
+    assert kernel_mode(places, weights, Kernel(200.0)) == pytest.approx(places[1])
+
+
+def test_a_narrow_part_of_the_kernel_finds_the_place_in_the_region() -> None:
+    # One place amid the region, two photographs of one spot at its edge, and the heaviest alone far away.
+    places = latlon_to_xyz([50.0, 52.0, 52.0, 48.0, -30.0], [10.0, 10.0, 10.01, 10.0, 100.0])
+    weights = np.array([0.22, 0.12, 0.12, 0.14, 0.25])
+    assert kernel_mode(places, weights, Kernel(600.0)) == pytest.approx(places[0])
+    narrow = Kernel(600.0, near_share=0.7)
+    assert kernel_mode(places, weights, narrow) == pytest.approx(places[1])
+    assert narrow(np.array([0.0, 1e5])) == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
 def test_refinement_moves_towards_the_surroundings_and_not_to_the_far() -> None:
     lat, lon = destination(20.0, 30.0, [0.0, 90.0], [0.0, 60.0])
     places = latlon_to_xyz([*lat, -40.0], [*lon, 100.0])
-    moved = kernel_mode(places, np.array([0.3, 0.3, 0.4]), 200.0, refine_km=100.0)
+    moved = kernel_mode(places, np.array([0.3, 0.3, 0.4]), Kernel(200.0, refine_km=100.0))
     assert float(distance_km(moved, latlon_to_xyz(*destination(20.0, 30.0, 90.0, 30.0)))) < 10
 
 
 def test_refinement_crosses_the_antimeridian() -> None:
-    moved = kernel_mode(latlon_to_xyz([0.0, 0.0], [179.9, -179.9]), np.array([0.5, 0.5]), 200.0, refine_km=500.0)
+    moved = kernel_mode(
+        latlon_to_xyz([0.0, 0.0], [179.9, -179.9]), np.array([0.5, 0.5]), Kernel(200.0, refine_km=500.0)
+    )
     lat, lon = xyz_to_latlon(moved)
     assert float(haversine_km(lat, lon, 0.0, 180.0)) < 1
 

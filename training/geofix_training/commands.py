@@ -94,7 +94,7 @@ def cross_validate(work: WorkOption, folds: Annotated[int, FOLDS] = 5) -> None:
         answers = run_folds(loaded, folds, processes, progress)
         if processes.main:
             told = record(loaded, answers, calibrate_over_folds(loaded, answers))
-            (work / "folds.json").write_text(json.dumps(told, indent=1) + "\n")
+            loaded.folds.write_text(json.dumps(told, indent=1) + "\n")
             print(markdown(told), end="")
 
 

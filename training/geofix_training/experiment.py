@@ -108,6 +108,7 @@ class TrainConfig(_Part):
 class AdaptConfig(_Part):
     """A copy of a network's last layers, taught by contrast what makes a place, beside those that stay as they are."""
 
+    blocks: int = Field(3, ge=1, description="last blocks of the network that are copied, with the layer after them")
     embedding_dim: int = Field(256, ge=2, description="values that it adds to the feature")
     temperature: float = Field(0.1, gt=0)
     positive_km: float = Field(25.0, gt=0, description="images at most this far apart are of one place")
@@ -179,7 +180,19 @@ class RetrievalConfig(_Part):
     positive_km: float = Field(25.0, gt=0, description="images at most this far apart are of one place")
     negatives: int = Field(0, ge=0, description="further random images that a batch is compared with")
     feature_noise: float = Field(0.0, ge=0)
+    start: Literal["random", "features"] = Field(
+        "random",
+        description="features: embeddings begin as alike as features are, which few images do not better by much",
+    )
     train: TrainConfig = TrainConfig()
+
+
+class AugmentConfig(_Part):
+    """How gallery embeddings are averaged with those of the same place."""
+
+    within_km: float = Field(25.0, gt=0, description="images at most this far apart are of one place")
+    share: float = Field(0.5, gt=0, description="of the place's mean beside the image's own embedding")
+    temperature: float = Field(0.3, gt=0, description="of the cosines that weigh the place's images")
 
 
 class GalleryConfig(_Part):
@@ -187,6 +200,9 @@ class GalleryConfig(_Part):
 
     published_only: bool = Field(False, description="only images that the manifest lets be published")
     decimals: int | None = Field(None, ge=0, le=6, description="of the places, degrees; none: as they are")
+    augment: AugmentConfig | None = Field(
+        None, description="absent: every embedding is its image's own; else all of them are held in memory"
+    )
 
 
 class Abstain(_Part):
@@ -202,7 +218,8 @@ class Experiment(_Part):
     name: str = Field(pattern="^[a-z][a-z0-9_]{0,31}$")
     description: str
     license: str = "Apache-2.0"
-    attribution: str = ""
+    attribution: str = Field("", description="of each picture of the gallery")
+    about: str = Field("", description="for the model card: what the images are, and what rights they had")
     seed: int = 1
     held_out: HeldOutParts = HeldOutParts()
     manifest: ManifestConfig = ManifestConfig()

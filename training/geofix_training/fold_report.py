@@ -7,7 +7,7 @@ from typing import Any
 from geofix.calibration import Calibration
 from geofix.decision import Strategy
 from geofix.evaluation import WITHIN_KM, gain, intervals
-from geofix_training.stages.cross_validate import BASELINE, FoldAnswers
+from geofix_training.folds import BASELINE, WHOLE, FoldAnswers
 from geofix_training.stages.work import Work
 
 TOLD_KM = tuple(km for km in WITHIN_KM if km >= 25)
@@ -46,17 +46,17 @@ def markdown(told: dict[str, Any]) -> str:
         "| | " + " | ".join(f"{km:g} km" for km in TOLD_KM) + " |",
         "|---" * (len(TOLD_KM) + 1) + "|",
     ]
-    default = told["strategies"][Strategy.POSTERIOR]
     for name, one in told["strategies"].items():
         cells = [
             f"{one['within'][str(km)]:.1f} ({one['intervals'][str(km)][0]:.1f}–{one['intervals'][str(km)][1]:.1f})"
             for km in TOLD_KM
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    if "gain" in default:
-        ends = [default["gain"][str(km)] for km in TOLD_KM]
-        cells = [f"{g['points']:+.1f} ({g['low']:+.1f} to {g['high']:+.1f})" for g in ends]
-        lines.append(f"| {Strategy.POSTERIOR} over {BASELINE} | " + " | ".join(cells) + " |")
+    for name in (Strategy.POSTERIOR, WHOLE):
+        if "gain" in told["strategies"].get(name, {}):
+            ends = [told["strategies"][name]["gain"][str(km)] for km in TOLD_KM]
+            cells = [f"{g['points']:+.1f} ({g['low']:+.1f} to {g['high']:+.1f})" for g in ends]
+            lines.append(f"| {name} over {BASELINE} | " + " | ".join(cells) + " |")
     if (gate := told["abstention"]) is not None:
         lines += [
             "",

@@ -35,10 +35,10 @@ class Depths(nn.Module):
 
     Attributes:
         kinds: how many statistics there are of each kind; they sum to r.
-        map_shape: channels, height and width of what the first of the last stages gives, (c, h', w').
+        map_shape: channels, height and width of the maps from which layers are taught, (c, h', w').
 
     Raises:
-        ConfigurationError: a network gives no maps, as a transformer does not.
+        ConfigurationError: a network gives no maps, as a transformer does not, or cannot be adapted.
     """
 
     net: Any  # timm's, whose methods are not typed
@@ -48,19 +48,31 @@ class Depths(nn.Module):
         self.net = TimmBackbone(config, initial=initial).net.eval()
         self.beside = nn.ModuleList([TimmBackbone(one, initial=initial).net.eval() for one in config.beside])
         self.requires_grad_(False)
+        self._maps: list[Tensor] = []
+        if config.adapt is not None:
+            blocks = blocks_of(self.net)
+            if config.adapt.blocks >= len(blocks):
+                raise ConfigurationError(
+                    f"backbone.adapt.blocks: {config.timm} has {len(blocks)}, and one must stay as it is"
+                )
+            blocks[-config.adapt.blocks - 1].register_forward_hook(lambda _, __, maps: self._maps.append(maps))
         size = config.preprocessing.size
         with torch.no_grad():
-            kinds, first = self._read(torch.zeros(1, 3, size, size))
+            kinds, maps = self._read(torch.zeros(1, 3, size, size))
         self.kinds = tuple(kind.shape[1] for kind in kinds)
-        self.map_shape = tuple(first.shape[1:])
+        self.map_shape = tuple(maps.shape[1:])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (n, 3, h, w) to statistics (n, r) and the maps of the first of the last stages (n, c, h', w')."""
-        kinds, first = self._read(image)
-        return torch.cat(kinds, dim=1), first
+        """Images (n, 3, h, w) to statistics (n, r) and the maps from which layers are taught (n, c, h', w').
+
+        Where none are taught, the maps are those of the first of the last stages.
+        """
+        kinds, maps = self._read(image)
+        return torch.cat(kinds, dim=1), maps
 
     def _read(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
         last, stages = self.net.forward_intermediates(image, indices=STAGES)
+        maps = self._maps.pop() if self._maps else stages[0]
         _check_maps(last)
         pooled = [part for stage in stages for part in (stage.mean(dim=(2, 3)), _deviation(stage))]
         kinds = [last.mean(dim=(2, 3)), gem(last), torch.cat(pooled, dim=1)]
@@ -68,7 +80,7 @@ class Depths(nn.Module):
             other = net.forward_features(image)  # type: ignore[operator]
             _check_maps(other)
             kinds += [other.mean(dim=(2, 3)), gem(other)]
-        return kinds, stages[0]
+        return kinds, maps
 
 
 class White(nn.Module):
@@ -145,6 +157,19 @@ def load_white(path: Path) -> White:
 def gem(x: Tensor) -> Tensor:
     """Generalised mean over the places of a map, (n, c, h, w) to (n, c)."""
     return x.clamp_min(1e-6).pow(GEM_POWER).mean(dim=(2, 3)).pow(1 / GEM_POWER)
+
+
+def blocks_of(net: Any) -> list[nn.Module]:
+    """The blocks of a network, first to last.
+
+    Raises:
+        ConfigurationError: it is not made of blocks as EfficientNet is.
+    """
+    if not all(hasattr(net, part) for part in ("blocks", "conv_head", "bn2")):
+        raise ConfigurationError(
+            f"backbone.adapt needs a network of blocks such as EfficientNet's, and {type(net).__name__} is none"
+        )
+    return [block for stage in net.blocks for block in stage]
 
 
 def _check_maps(last: Tensor) -> None:

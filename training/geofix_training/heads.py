@@ -73,15 +73,30 @@ class RetrievalModule(nn.Module):
     projection stands before the L2, so that a gallery of many rows stays small.
     """
 
+    projection: nn.Module
+
     def __init__(self, dim: int, hidden: int = 4096, out_dim: int = 0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.res = _Residual(dim, hidden)
-        self.projection: nn.Module = nn.Linear(dim, out_dim, bias=False) if out_dim else nn.Identity()
+        self.projection = nn.Linear(dim, out_dim, bias=False) if out_dim else nn.Identity()
 
     def forward(self, feature: Tensor) -> Tensor:
         """Features (n, d) to unit embeddings (n, e)."""
         return functional.normalize(self.projection(self.res(self.norm(feature))), dim=1)
+
+    def begin_as_features(self, features: Tensor) -> None:
+        """Begin where cosines of embeddings are those of features, (n, d), as nearly as the embedding's width lets them.
+
+        The residual begins at zero (as in Goyal et al. 2017), the projection with the principal components of what it gets.
+        """
+        nn.init.zeros_(self.res.fc2.weight)
+        nn.init.zeros_(self.res.fc2.bias)
+        if isinstance(self.projection, nn.Linear):
+            with torch.no_grad():
+                given = self.res(self.norm(features)).double()
+                _, vectors = torch.linalg.eigh(given.T @ given)
+                self.projection.weight.copy_(vectors.flip(1)[:, : self.projection.out_features].T)
 
 
 def multi_positive_loss(similarity: Tensor, positive: Tensor, temperature: float) -> Tensor:

@@ -56,15 +56,18 @@ def tune(
         ]
         distances = [between(n.xyz) for n in found]
         for temperature in (0.01, 0.015, 0.02, 0.03, 0.05):
-            weights = [neighbor_weights(n, h.cells, temperature) for n, h in zip(found, heads, strict=True)]
+            weights = [
+                neighbor_weights(n, h.cells, temperature, start.cell_weight) for n, h in zip(found, heads, strict=True)
+            ]
             for scale, refine in itertools.product((100.0, 200.0, 400.0, 800.0), (0.0, 120.0, 240.0)):
+                values = {"temperature": temperature, "mode_scale_km": scale, "refine_km": refine}
+                rule = trial.model_copy(update=values)
                 places = [
-                    kernel_mode(n.xyz, w, scale, refine, d) for n, w, d in zip(found, weights, distances, strict=True)
+                    kernel_mode(n.xyz, w, rule.kernel, d) for n, w, d in zip(found, weights, distances, strict=True)
                 ]
                 score = float(np.exp(-distance_km(np.stack(places), truth) / SCORE_SCALE_KM).mean())
                 if score > best_score:
-                    values = {"temperature": temperature, "mode_scale_km": scale, "refine_km": refine}
-                    best_score, best = score, trial.model_copy(update=values)
+                    best_score, best = score, rule
     return best.model_copy(update={"eps_km": _eps(engine, heads, best)})
 
 

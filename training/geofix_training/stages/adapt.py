@@ -1,6 +1,6 @@
 """`geofix-train adapt`: the last layers of a backbone, taught by contrast between images of one place and of others.
 
-What comes before them stays as it is, and its maps were written once, so that a pass costs a third of what it would from pixels.
+What comes before them stays as it is, and its maps were written once: a pass then costs a fraction of what it would from pixels.
 Training views are cut from the maps.
 """
 
@@ -73,7 +73,9 @@ class AdaptTask:
         depths = depths_of(work)
         self._shape = depths.map_shape
         self._maps: NDArray[np.float16] = np.load(work.maps, mmap_mode="r")
-        self.module: nn.Module = AdaptNetwork(Tail(depths, _whitening(work, self.rows, config)), config.temperature)
+        self.module: nn.Module = AdaptNetwork(
+            Tail(depths, config.blocks, _whitening(work, self.rows, config)), config.temperature
+        )
         self._validation = rows_with_features(work, self._maps, Part.VALIDATION)[:VALIDATION_ROWS]
 
     def load(self, draw: Draw) -> Batch:
@@ -169,7 +171,7 @@ def trained_tail(work: Work) -> Tail:
     width = 2 * depths.kinds[0]
     blank = np.zeros(width, np.float32)
     empty = Reduction(blank, blank, np.zeros((width, backbone.adapt.embedding_dim), np.float32))
-    network = AdaptNetwork(Tail(depths, empty), backbone.adapt.temperature)
+    network = AdaptNetwork(Tail(depths, backbone.adapt.blocks, empty), backbone.adapt.temperature)
     fill_best(network, work, "adapt")
     return network.tail.eval()
 

@@ -6,10 +6,11 @@ are fitted on them serve the bundle that trains on everything.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from geofix_training.abstain import fit_gate_over_folds
 from geofix_training.data.parts import Part, assign_parts
 from geofix_training.engine.loop import Progress
 from geofix_training.engine.processes import Processes
-from geofix_training.folds import assign_folds
+from geofix_training.folds import BASELINE, WHOLE, FoldAnswers, assign_folds
 from geofix_training.frozen import load_white
 from geofix_training.stages.adapt import run_adapt
 from geofix_training.stages.classifier import run_classifier
@@ -36,34 +37,11 @@ from geofix_training.stages.statistics import extract_plain, extract_statistics
 from geofix_training.stages.work import Work, rows_with_features
 from geofix_training.tune import answer
 
-BASELINE = "plain"
-"""Nearest neighbour over the standardised means of the first network's last layer: what it knows untaught."""
 ANSWERS = "answers.npz"
+SECONDS = "seconds"
+"""File of a fold: what it took so far, over all runs that went on with it."""
 SHARED = ("index", "depths.pt", "statistics.npy", "maps.npy", "plain.npy", "statistics_done")
 """What of a work folder does not depend on the fold."""
-
-
-@dataclass(frozen=True)
-class FoldAnswers:
-    """What all folds answered.
-
-    Attributes:
-        rows: of the collection, (n,).
-        fold: of each, (n,).
-        error_km: strategy -> errors, (n,).
-        signals: by `SIGNALS`, (n, s).
-        seconds: that training and answering took.
-    """
-
-    rows: NDArray[np.int64]
-    fold: NDArray[np.int64]
-    error_km: dict[str, FloatArray]
-    signals: FloatArray
-    seconds: float
-
-    def signal_maps(self) -> list[dict[str, float]]:
-        """The signals by their names."""
-        return [dict(zip(SIGNALS, row, strict=True)) for row in self.signals.tolist()]
 
 
 def run_folds(work: Work, folds: int, processes: Processes, progress: Progress) -> FoldAnswers:
@@ -80,19 +58,21 @@ def run_folds(work: Work, folds: int, processes: Processes, progress: Progress) 
     if len(np.unique(group)) < folds:
         raise InvalidInput(f"{len(np.unique(group))} groups do not make {folds} folds: name fewer, or a finer group")
     fold = assign_folds(group, folds, work.experiment.seed)
-    parts = []
+    parts, seconds = [], 0.0
     for number in range(folds):
         one = Work(work.folder / f"fold{number}of{folds}")
         if processes.main:
             _claim(work, one, fold == number)
         processes.wait()
         if not (one.folder / ANSWERS).exists():
-            _answer_fold(one, processes, progress)
+            with _counted(one.folder / SECONDS, processes):
+                _answer_fold(one, processes, progress)
         with np.load(one.folder / ANSWERS) as found:
             parts.append({name: found[name] for name in found.files})
+        seconds += _seconds(one.folder / SECONDS)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     errors = {name[6:]: values for name, values in joined.items() if name.startswith("error_")}
-    return FoldAnswers(joined["rows"], fold[joined["rows"]], errors, joined["signals"], float(joined["seconds"].sum()))
+    return FoldAnswers(joined["rows"], fold[joined["rows"]], errors, joined["signals"], seconds)
 
 
 def calibrate_over_folds(work: Work, answers: FoldAnswers) -> Calibration:
@@ -138,18 +118,32 @@ def _claim(work: Work, one: Work, tested: NDArray[np.bool_]) -> None:
         write_cells(one)
 
 
-def _answer_fold(work: Work, processes: Processes, progress: Progress) -> None:
+@contextlib.contextmanager
+def _counted(path: Path, processes: Processes) -> Iterator[None]:
+    """Add the seconds that pass to those in a file, also where the work is stopped."""
     started = time.monotonic()
+    try:
+        yield
+    finally:
+        if processes.main:
+            path.write_text(f"{_seconds(path) + time.monotonic() - started:.1f}\n")
+
+
+def _seconds(path: Path) -> float:
+    return float(path.read_text()) if path.exists() else 0.0
+
+
+def _answer_fold(work: Work, processes: Processes, progress: Progress) -> None:
     if work.experiment.backbone is not None and work.experiment.backbone.adapt is not None:
         run_adapt(work, processes, progress)
     run_classifier(work, processes, progress)
     run_embedder(work, processes, progress)
     if processes.main:
-        _write_answers(work, started, progress)
+        _write_answers(work, progress)
     processes.wait()
 
 
-def _write_answers(work: Work, started: float, progress: Progress) -> None:
+def _write_answers(work: Work, progress: Progress) -> None:
     features = np.load(work.features, mmap_mode="r")
     rows = rows_with_features(work, features, Part.TEST)
     columns = work.index.columns
@@ -159,14 +153,16 @@ def _write_answers(work: Work, started: float, progress: Progress) -> None:
         engine = LocalEngine(run_export(work, Path(draft) / "bundle", None, progress))
         heads = engine.heads(features[rows].astype(np.float32))
         found = {strategy: answer(engine, heads, truth, rule, strategy) for strategy in Strategy}
-    errors = {f"error_{strategy}": answers.error_km for strategy, answers in found.items()}
+        errors = {f"error_{strategy}": answers.error_km for strategy, answers in found.items()}
+        if work.experiment.gallery.published_only:
+            whole = LocalEngine(run_export(work, Path(draft) / "whole", None, progress, whole=True))
+            errors[f"error_{WHOLE}"] = answer(whole, heads, truth, rule, Strategy.POSTERIOR).error_km
     if work.statistics.exists():
         errors[f"error_{BASELINE}"] = _baseline(work, rows, truth)
     signals = [[d.signals[name] for name in SIGNALS] for d in found[Strategy.POSTERIOR].decisions]
     partial = work.folder / f"{ANSWERS}.partial"
     with partial.open("wb") as file:
-        columns_of = {"rows": rows, "signals": np.array(signals), "seconds": np.array([time.monotonic() - started])}
-        np.savez(file, allow_pickle=False, **columns_of, **errors)
+        np.savez(file, allow_pickle=False, rows=rows, signals=np.array(signals), **errors)
     partial.replace(work.folder / ANSWERS)
 
 

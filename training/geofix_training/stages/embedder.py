@@ -22,6 +22,8 @@ from geofix_training.stages.work import Work, rows_with_features
 
 NEAREST = 16
 """Places from which a row's partner is drawn."""
+STARTING_ROWS = 16_384
+"""Rows that tell where the module begins, if it begins as features are."""
 
 
 class RetrievalNetwork(nn.Module):
@@ -84,7 +86,11 @@ class EmbedderTask:
         self._columns = columns
         lat, lon = np.asarray(columns["lat"]), np.asarray(columns["lon"])
         self._places = Places(lat[rows], lon[rows], rows, self._config.positive_km)
-        self.module: nn.Module = RetrievalNetwork(self._features.shape[1], self._config)
+        network = RetrievalNetwork(self._features.shape[1], self._config)
+        if self._config.start == "features":
+            sample = rows[:: max(1, len(rows) // STARTING_ROWS)][:STARTING_ROWS]
+            network.module.begin_as_features(torch.from_numpy(self._features[sample].astype(np.float32)))
+        self.module: nn.Module = network
         self._validation = rows_with_features(work, self._features, Part.VALIDATION)[:512]
 
     def load(self, draw: Draw) -> Batch:

@@ -14,10 +14,13 @@ from geofix import bundle as files
 from geofix.bundle import Bundle, check_new, write_manifest
 from geofix.calibration import Calibration
 from geofix.cells import Cells
+from geofix.geo import latlon_to_xyz
 from geofix.images import Preprocessing
+from geofix_training.augment import augmented
 from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Progress
 from geofix_training.export import export, store_half
+from geofix_training.fold_report import markdown
 from geofix_training.frozen import FrozenBackbone, load_white
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.heads import MixtureHead, RetrievalModule
@@ -51,8 +54,12 @@ def calibration_of(work: Work) -> Calibration | None:
     return Calibration.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
-def run_export(work: Work, out: Path, calibration: Calibration | None, progress: Progress) -> Bundle:
+def run_export(
+    work: Work, out: Path, calibration: Calibration | None, progress: Progress, *, whole: bool = False
+) -> Bundle:
     """Write a bundle to a new or empty directory; without a calibration its answers carry no radius.
+
+    `whole`: for a measurement, with what must not be published in the gallery too.
 
     Raises:
         InvalidInput: a stage is missing, or `out` holds something.
@@ -74,7 +81,7 @@ def run_export(work: Work, out: Path, calibration: Calibration | None, progress:
         store_half(out / name)
     means, kappas = network.head.unit_means().detach().numpy(), network.head.log_kappa.exp().detach().numpy()
     cells = Cells(work.cells.s2_tokens, means, kappas, work.cells.images)
-    images = _write_gallery(work, module, cells, out / files.GALLERY, progress)
+    images = _write_gallery(work, module, cells, out / files.GALLERY, progress, whole=whole)
     Cells(cells.s2_tokens, means, kappas, images).write(out / files.CELLS)
     rule = experiment.decision
     if calibration is not None:
@@ -97,29 +104,37 @@ def run_export(work: Work, out: Path, calibration: Calibration | None, progress:
 
 
 def _write_gallery(
-    work: Work, module: RetrievalModule, cells: Cells, path: Path, progress: Progress
+    work: Work, module: RetrievalModule, cells: Cells, path: Path, progress: Progress, *, whole: bool
 ) -> NDArray[np.int64]:
     """All images that train or validate; those set aside for calibration and tests must not find themselves."""
     index, features = work.index, np.load(work.features, mmap_mode="r")
     config = work.experiment.gallery
     parts = [rows_with_features(work, features, part) for part in (Part.TRAIN, Part.VALIDATION)]
     rows = np.sort(np.concatenate(parts))
-    if config.published_only:
+    if config.published_only and not whole:
         rows = rows[np.asarray(index.columns["published"])[rows] == 1]
     lat, lon = (np.asarray(index.columns[name], float) for name in ("lat", "lon"))
     if config.decimals is not None:
         lat, lon = lat.round(config.decimals), lon.round(config.decimals)
+
+    def embed(part: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            embedding: NDArray[np.float32] = module(torch.from_numpy(features[part].astype(np.float32))).numpy()
+        return embedding
+
+    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+    held = None
+    if config.augment is not None:
+        own = np.concatenate([embed(part).astype(np.float16) for part in chunks])
+        held = augmented(own, latlon_to_xyz(lat[rows], lon[rows]), config.augment)
     with GalleryFile(path, work.experiment.embedder.embedding_dim or features.shape[1], cells) as gallery:
-        for start in range(0, len(rows), CHUNK):
-            part = rows[start : start + CHUNK]
-            feature = features[part].astype(np.float32)
-            keep = gallery.new(feature)
-            with torch.no_grad():
-                embedding = module(torch.from_numpy(feature[keep])).numpy()
+        for number, part in enumerate(chunks):
+            keep = gallery.new(features[part].astype(np.float32))
             kept = part[keep]
+            embedding = embed(kept) if held is None else held[number * CHUNK + keep].astype(np.float32)
             pictures = [index.link(int(row)) for row in kept]
             gallery.write(keep, embedding, lat[kept], lon[kept], pictures, work.experiment.attribution)
-            progress(start + len(part), len(rows))
+            progress(min((number + 1) * CHUNK, len(rows)), len(rows))
     return gallery.images
 
 
@@ -147,14 +162,24 @@ def _card(work: Work, cells: int, images: int, calibration: Calibration | None) 
             f"images that had no part in choosing the threshold, {reached.answered:.1%} are, "
             f"and {reached.right:.1%} of those are right."
         )
+    train = work.rows(Part.TRAIN)
+    groups = len(np.unique(np.asarray(work.index.columns["group"])[train]))
+    about = f"\n{experiment.about.strip()}\n" if experiment.about else ""
+    folds = ""
+    if work.folds.exists():
+        folds = f"\n## How good it is\n\n{markdown(json.loads(work.folds.read_text()))}\n"
     return f"""# {experiment.name}
 
 {experiment.description}
+{about}
+## What it has seen
 
-- Trained on {len(work.rows(Part.TRAIN)):,} of {report["kept"]:,} rows ({cells:,} cells); left out: {left_out}.
+- {len(train):,} of {report["kept"]:,} rows, in {groups:,} groups ({cells:,} cells); left out: {left_out}.
 - Gallery: {images:,} images.
 - Radii: {radii}
 - {gate}
+{folds}
+## What it must not be used for
 
 It must not be used to decide anything about a person; RESPONSIBLE_USE.md of geofix says more.
 

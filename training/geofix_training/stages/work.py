@@ -114,6 +114,11 @@ class Work:
         return self.folder / "white.pt"
 
     @property
+    def folds(self) -> Path:
+        """What a cross-validation found, as JSON."""
+        return self.folder / "folds.json"
+
+    @property
     def unreadable(self) -> Path:
         """A CSV of the images that could not be read: row, name, why."""
         return self.folder / "unreadable.csv"
