@@ -32,29 +32,31 @@ class Heads:
 
 
 class ExactGallery:
-    """A bundle's gallery in memory, searched exactly: embeddings (n, e), places (n, 3), cell ids (n,), ids."""
+    """A bundle's gallery in memory, cell by cell: embeddings (n, e), places (n, 3), cell ids (n,), ids; searched exactly."""
 
     def __init__(self, bundle: Bundle) -> None:
         import pyarrow.parquet as pq
 
         table = pq.read_table(bundle.path(GALLERY), columns=["id", "lat", "lon", "cell_id", "embedding"])
+        order = np.argsort(table["cell_id"].to_numpy(), kind="stable")
         flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        self.embedding = flat.reshape(len(table), bundle.manifest.embedding_dim).astype(np.float32)
-        self.xyz = latlon_to_xyz(table["lat"].to_numpy(), table["lon"].to_numpy())
-        self.cell_id = table["cell_id"].to_numpy().astype(np.int32)
-        self.ids: list[str] = table["id"].to_pylist()
-        order = np.argsort(self.cell_id, kind="stable")
-        bounds = np.searchsorted(self.cell_id[order], np.arange(bundle.manifest.cell_count + 1))
-        self._rows_of = [order[a:b] for a, b in pairwise(bounds)]
+        # In the order of the cells, so that a search reads its cells where they are and copies nothing.
+        self.embedding = flat.reshape(len(table), bundle.manifest.embedding_dim)[order].astype(np.float32)
+        self.xyz = latlon_to_xyz(table["lat"].to_numpy()[order], table["lon"].to_numpy()[order])
+        self.cell_id = table["cell_id"].to_numpy()[order].astype(np.int32)
+        names = table["id"].to_pylist()
+        self.ids: list[str] = [names[row] for row in order]
+        bounds = np.searchsorted(self.cell_id, np.arange(bundle.manifest.cell_count + 1)).tolist()
+        self._cells = [slice(a, b) for a, b in pairwise(bounds)]
 
     def search(
         self, embedding: NDArray[np.float32], cells: tuple[int, ...], k: int
     ) -> tuple[NDArray[np.intp], Neighbors]:
         """Rows and neighbours nearest to a unit embedding, shape (e,), inside `cells` (empty: everywhere), best first."""
-        rows = np.concatenate([self._rows_of[c] for c in cells]) if cells else np.arange(len(self.cell_id))
-        similarity = (self.embedding[rows] @ embedding).astype(float)
+        parts = [self._cells[cell] for cell in cells] if cells else [slice(0, len(self.cell_id))]
+        similarity = np.concatenate([self.embedding[part] @ embedding for part in parts]).astype(float)
         best = np.argsort(-similarity, kind="stable")[:k]
-        rows = rows[best]
+        rows = np.concatenate([np.arange(part.start, part.stop) for part in parts])[best]
         return rows, Neighbors(self.cell_id[rows], self.xyz[rows], similarity[best])
 
 
