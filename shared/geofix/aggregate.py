@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geofix.geo import EARTH_RADIUS_KM, FloatArray, latlon_to_xyz, mean_direction, normalise, xyz_to_latlon
+from geofix.geo import FloatArray, chord_within, latlon_to_xyz, mean_direction, normalise, xyz_to_latlon
 
 Mode = Literal["geofix", "reference"]
 
@@ -41,9 +41,7 @@ def dbscan_labels(xyz: ArrayLike, eps_km: float, min_samples: int) -> NDArray[np
     # A chord grows with its great-circle distance, so this is DBSCAN under the haversine metric. With the distances given,
     # scikit-learn needs none of its thread pool, whose configuration is not safe to set from several threads of ours.
     chord = np.sqrt(sum((v[:, None, axis] - v[None, :, axis]) ** 2 for axis in range(3)))
-    # Places closer than eps by rounding alone stay together: 1e-9 of a radian is 6 mm.
-    eps = 2 * np.sin(min(eps_km / EARTH_RADIUS_KM, np.pi) / 2) + 1e-9
-    model = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed")
+    model = DBSCAN(eps=chord_within(eps_km), min_samples=min_samples, metric="precomputed")
     with config_context(assume_finite=True):  # looking at a hundred places again takes longer than to cluster them
         return np.asarray(model.fit_predict(chord), np.int64)
 

@@ -59,6 +59,14 @@ def distance_km(a: ArrayLike, b: ArrayLike) -> FloatArray:
     return EARTH_RADIUS_KM * angle_between(a, b)
 
 
+def chord_within(distance_km: float) -> float:
+    """The chord between unit vectors that are so many km apart on the Earth, for searches in trees of unit vectors.
+
+    A chord grows with its great-circle distance. It is 6 mm longer (1e-9), so that rounding parts nothing.
+    """
+    return float(2 * np.sin(min(distance_km / EARTH_RADIUS_KM, np.pi) / 2) + 1e-9)
+
+
 def haversine_km(lat1: ArrayLike, lon1: ArrayLike, lat2: ArrayLike, lon2: ArrayLike) -> FloatArray:
     """Great-circle distance in km between places in degrees, shape (...)."""
     return distance_km(latlon_to_xyz(lat1, lon1), latlon_to_xyz(lat2, lon2))

@@ -14,6 +14,7 @@ from geofix.geo import (
     EARTH_RADIUS_KM,
     FloatArray,
     angle_between,
+    chord_within,
     destination,
     distance_km,
     haversine_km,
@@ -92,6 +93,15 @@ def test_destination_lies_as_far_as_it_says(place: tuple[float, float], bearing:
     lat, lon = destination(*place, bearing, km)
     assert -90 <= lat <= 90
     assert float(haversine_km(*place, lat, lon)) == pytest.approx(km, abs=1e-5)
+
+
+@pytest.mark.parametrize("km", [0.0, 1.0, 25.0, 5000.0, 20_015.0, 1e6])
+def test_a_chord_holds_what_is_within_its_distance_and_no_more(km: float) -> None:
+    lat, lon = destination(89.0, 179.9, 30.0, min(km, 20_000.0))
+    chord = float(np.linalg.norm(latlon_to_xyz(89.0, 179.9) - latlon_to_xyz(lat, lon)))
+    assert chord <= chord_within(km)
+    if 0 < km < 20_000:
+        assert chord > chord_within(km - 0.1)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geofix.geo import EARTH_RADIUS_KM, FloatArray
+from geofix.geo import FloatArray, chord_within
 from geofix_training.experiment import AugmentConfig
 
 
@@ -20,11 +20,11 @@ def augmented(embedding: NDArray[np.float16], xyz: FloatArray, config: AugmentCo
     """
     from scipy.spatial import cKDTree
 
-    chord = 2 * np.sin(min(config.within_km / EARTH_RADIUS_KM, np.pi) / 2) + 1e-9
-    tree = cKDTree(xyz)
+    tree, chord = cKDTree(xyz), chord_within(config.within_km)
     out = embedding.copy()
     for row in range(len(embedding)):
-        near = np.array([other for other in tree.query_ball_point(xyz[row], chord) if other != row], np.int64)
+        near = np.array(tree.query_ball_point(xyz[row], chord))
+        near = near[near != row]
         if not len(near):
             continue
         own, others = embedding[row].astype(np.float32), embedding[near].astype(np.float32)

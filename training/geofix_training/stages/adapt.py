@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geofix.errors import ConfigurationError
-from geofix.geo import EARTH_RADIUS_KM, latlon_to_xyz
+from geofix.geo import chord_within, latlon_to_xyz
 from geofix_training.adapt import Tail, as_input, embed
 from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Batch, Progress, Trainer
@@ -69,7 +69,7 @@ class AdaptTask:
         self._xyz = latlon_to_xyz(np.asarray(columns["lat"]), np.asarray(columns["lon"]))
         self._group = columns["group"]
         self._tree = cKDTree(self._xyz[self.rows])
-        self._chord = 2 * np.sin(min(config.positive_km / EARTH_RADIUS_KM, np.pi) / 2) + 1e-9
+        self._chord = chord_within(config.positive_km)
         depths = depths_of(work)
         self._shape = depths.map_shape
         self._maps: NDArray[np.float16] = np.load(work.maps, mmap_mode="r")

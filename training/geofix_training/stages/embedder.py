@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geofix.geo import EARTH_RADIUS_KM, FloatArray, latlon_to_xyz
+from geofix.geo import EARTH_RADIUS_KM, FloatArray, chord_within, latlon_to_xyz
 from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Batch, Progress, Trainer
 from geofix_training.engine.processes import Processes
@@ -62,8 +62,7 @@ class Places:
         order = np.argsort(self.of_row, kind="stable")
         self._rows, self._bounds = rows[order], np.searchsorted(self.of_row[order], np.arange(len(places) + 1))
         xyz = latlon_to_xyz(places[:, 0], places[:, 1])
-        chord = 2 * np.sin(min(radius_km / EARTH_RADIUS_KM, np.pi) / 2)
-        _, near = cKDTree(xyz).query(xyz, k=min(NEAREST, len(places)), distance_upper_bound=chord + 1e-9)
+        _, near = cKDTree(xyz).query(xyz, k=min(NEAREST, len(places)), distance_upper_bound=chord_within(radius_km))
         self._near = near.reshape(len(places), -1)
         self._count = (self._near < len(places)).sum(axis=1)
 
