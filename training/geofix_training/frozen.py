@@ -22,6 +22,8 @@ from geofix_training.experiment import BackboneConfig
 from geofix_training.networks import TimmBackbone
 from geofix_training.reduction import CLIP, Reduction, fit_reduction
 
+KINDS = 3
+"""Kinds of statistics that a network is read for."""
 STAGES = 2
 """Last stages of the network whose means and deviations are read."""
 GEM_POWER = 3.0
@@ -29,58 +31,57 @@ GEM_POWER = 3.0
 
 
 class Depths(nn.Module):
-    """Image batch (n, 3, h, w) to statistics (n, r): mean and GeM of the last layer, mean and deviation of the last stages.
-
-    Of networks beside the first only the last layer is read.
+    """Image batch (n, 3, h, w) to statistics (n, r): of each network the mean and GeM of the last layer, and mean and deviation
+    of the last stages.
 
     Attributes:
-        kinds: how many statistics there are of each kind; they sum to r.
-        map_shape: channels, height and width of the maps from which layers are taught, (c, h', w').
+        nets: the networks.
+        kinds: how many statistics there are of each kind, `KINDS` a network; they sum to r.
+        map_shapes: channels, height and width of the maps from which the layers of each network are taught, (c, h', w').
 
     Raises:
         ConfigurationError: a network gives no maps, as a transformer does not, or cannot be adapted.
     """
 
-    net: Any  # timm's, whose methods are not typed
-
     def __init__(self, config: BackboneConfig, *, initial: bool = True) -> None:
         super().__init__()
-        self.net = TimmBackbone(config, initial=initial).net.eval()
-        self.beside = nn.ModuleList([TimmBackbone(one, initial=initial).net.eval() for one in config.beside])
+        configs = (config, *config.beside)
+        self.nets = nn.ModuleList([TimmBackbone(one, initial=initial).net.eval() for one in configs])
         self.requires_grad_(False)
         self._maps: list[Tensor] = []
         if config.adapt is not None:
-            blocks = blocks_of(self.net)
-            if config.adapt.blocks >= len(blocks):
-                raise ConfigurationError(
-                    f"backbone.adapt.blocks: {config.timm} has {len(blocks)}, and one must stay as it is"
-                )
-            blocks[-config.adapt.blocks - 1].register_forward_hook(lambda _, __, maps: self._maps.append(maps))
+            for one, net in zip(configs, self.nets, strict=True):
+                self._keep_maps(one.timm, net, config.adapt.blocks)
         size = config.preprocessing.size
         with torch.no_grad():
             kinds, maps = self._read(torch.zeros(1, 3, size, size))
         self.kinds = tuple(kind.shape[1] for kind in kinds)
-        self.map_shape = tuple(maps.shape[1:])
+        self.map_shapes = tuple(tuple(one.shape[1:]) for one in maps)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (n, 3, h, w) to statistics (n, r) and the maps from which layers are taught (n, c, h', w').
-
-        Where none are taught, the maps are those of the first of the last stages.
-        """
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Images (n, 3, h, w) to statistics (n, r) and, of each network that is taught, the maps (n, c, h', w') to start from."""
         kinds, maps = self._read(image)
         return torch.cat(kinds, dim=1), maps
 
-    def _read(self, image: Tensor) -> tuple[list[Tensor], Tensor]:
-        last, stages = self.net.forward_intermediates(image, indices=STAGES)
-        maps = self._maps.pop() if self._maps else stages[0]
-        _check_maps(last)
-        pooled = [part for stage in stages for part in (stage.mean(dim=(2, 3)), _deviation(stage))]
-        kinds = [last.mean(dim=(2, 3)), gem(last), torch.cat(pooled, dim=1)]
-        for net in self.beside:
-            other = net.forward_features(image)  # type: ignore[operator]
-            _check_maps(other)
-            kinds += [other.mean(dim=(2, 3)), gem(other)]
-        return kinds, maps
+    def _keep_maps(self, name: str, net: nn.Module, taught: int) -> None:
+        blocks = blocks_of(net)
+        if taught >= len(blocks):
+            raise ConfigurationError(f"backbone.adapt.blocks: {name} has {len(blocks)}, and one must stay as it is")
+        blocks[-taught - 1].register_forward_hook(lambda _, __, maps: self._maps.append(maps))
+
+    def _read(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        self._maps.clear()
+        kinds: list[Tensor] = []
+        net: Any  # timm's, whose methods are not typed
+        for net in self.nets:
+            last, stages = net.forward_intermediates(image, indices=STAGES)
+            if last.dim() != 4:
+                raise ConfigurationError(
+                    "backbone.components needs networks whose last layer gives maps, as convolutions do"
+                )
+            pooled = [part for stage in stages for part in (stage.mean(dim=(2, 3)), _deviation(stage))]
+            kinds += [last.mean(dim=(2, 3)), gem(last), torch.cat(pooled, dim=1)]
+        return kinds, list(self._maps)
 
 
 class White(nn.Module):
@@ -99,29 +100,34 @@ class White(nn.Module):
         return [functional.normalize(kind @ matrix, dim=1) for kind, matrix in zip(kinds, self.matrices, strict=True)]
 
 
-def joined(kinds: list[Tensor], taught: Tensor | None) -> Tensor:
+def joined(parts: list[Tensor]) -> Tensor:
+    """Unit vectors (n, d_i) as one unit vector (n, d); each weighs as much in a cosine as another."""
+    whole: Tensor = torch.cat(parts, dim=1) / len(parts) ** 0.5
+    return whole
+
+
+def whole_feature(kinds: list[Tensor], taught: Tensor | None) -> Tensor:
     """One feature (n, d) of unit vectors (n, d_i), of length √d, so that a value is about 1.
 
     What was taught, if anything, weighs as much in a cosine as all else.
     """
-    weight = (1 if taught is None else 2) ** -0.5
-    parts = [kind * (weight / len(kinds) ** 0.5) for kind in kinds] + ([taught * weight] if taught is not None else [])
-    feature = torch.cat(parts, dim=1)
+    own = joined(kinds)
+    feature = own if taught is None else joined([own, taught])
     scaled: Tensor = feature * feature.shape[1] ** 0.5
     return scaled
 
 
 class FrozenBackbone(nn.Module):
-    """Image batch (n, 3, h, w) to features (n, d)."""
+    """Image batch (n, 3, h, w) to features (n, d); `tails`, if layers were taught, are those of `adapt.py`."""
 
-    def __init__(self, depths: Depths, white: White, tail: nn.Module | None = None) -> None:
+    def __init__(self, depths: Depths, white: White, tails: nn.Module | None = None) -> None:
         super().__init__()
-        self.depths, self.white, self.tail = depths, white, tail
+        self.depths, self.white, self.tails = depths, white, tails
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (n, 3, h, w) to features (n, d)."""
         statistics, maps = self.depths(image)
-        return joined(self.white(statistics), None if self.tail is None else self.tail(maps))
+        return whole_feature(self.white(statistics), None if self.tails is None else self.tails(maps))
 
 
 def fit_white(
@@ -170,11 +176,6 @@ def blocks_of(net: Any) -> list[nn.Module]:
             f"backbone.adapt needs a network of blocks such as EfficientNet's, and {type(net).__name__} is none"
         )
     return [block for stage in net.blocks for block in stage]
-
-
-def _check_maps(last: Tensor) -> None:
-    if last.dim() != 4:
-        raise ConfigurationError("backbone.components needs networks whose last layer gives maps, as convolutions do")
 
 
 def _deviation(x: Tensor) -> Tensor:

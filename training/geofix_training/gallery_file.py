@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from geofix.cells import Cells
 from geofix.geo import FloatArray
 
+HALF_BITS = 11
+"""Significant bits of a float16, the one that is not stored included."""
+
 
 class GalleryFile:
     """Rows on their way into a gallery; equal features are one image, and only the first of them is written.
@@ -24,13 +27,20 @@ class GalleryFile:
         repeated: rows left out because their feature was there before.
     """
 
-    def __init__(self, path: Path, dim: int, cells: Cells) -> None:
-        self._cells, self._dim, self._seen = cells, dim, set[str]()
+    def __init__(self, path: Path, dim: int, cells: Cells, significant_bits: int = HALF_BITS) -> None:
+        self._cells, self._dim, self._bits, self._seen = cells, dim, significant_bits, set[str]()
         self.images, self.repeated = np.zeros(len(cells), np.int64), 0
         schema = {"id": pa.string(), "lat": pa.float64(), "lon": pa.float64(), "cell_id": pa.int32()}
         schema |= {"embedding": pa.list_(pa.float16(), dim), "picture": pa.string(), "attribution": pa.string()}
         self._schema = pa.schema(schema)
-        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=["attribution"])
+        self._writer = pq.ParquetWriter(
+            path,
+            self._schema,
+            compression="zstd",
+            use_dictionary=["attribution"],
+            # Signs and exponents beside one another repeat; between mantissas they would not.
+            column_encoding={"embedding.list.element": "BYTE_STREAM_SPLIT"},
+        )
 
     def __enter__(self) -> GalleryFile:
         return self
@@ -61,13 +71,24 @@ class GalleryFile:
         """Write the rows that `new` named: embeddings (k, e), places in degrees (k,), where their pictures are (k,)."""
         cell_id = self._cells.assign(lat, lon)
         self.images += np.bincount(cell_id, minlength=len(self._cells))
+        values = rounded(embedding.astype(np.float16), self._bits).ravel()
         columns = [
             pa.array([self._ids[row] for row in keep], pa.string()),
             pa.array(lat, pa.float64()),
             pa.array(lon, pa.float64()),
             pa.array(cell_id, pa.int32()),
-            pa.FixedSizeListArray.from_arrays(pa.array(embedding.astype(np.float16).ravel(), pa.float16()), self._dim),
+            pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float16()), self._dim),
             pa.array(list(pictures), pa.string()),
             pa.array([attribution] * len(keep), pa.string()),
         ]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+
+
+def rounded(values: NDArray[np.float16], significant_bits: int) -> NDArray[np.float16]:
+    """Float16 values of any shape, each with so many significant bits at most: what is left compresses."""
+    dropped = HALF_BITS - significant_bits
+    if not dropped:
+        return values
+    kept = np.uint32(0xFFFF ^ ((1 << dropped) - 1))
+    half = np.uint32(1 << (dropped - 1))
+    return ((values.view(np.uint16).astype(np.uint32) + half) & kept).astype(np.uint16).view(np.float16)

@@ -1,11 +1,13 @@
 """`geofix-train adapt`: the last layers of a backbone, taught by contrast between images of one place and of others.
 
 What comes before them stays as it is, and its maps were written once: a pass then costs a fraction of what it would from pixels.
-Training views are cut from the maps.
+Training views are cut from the maps. The loss sees the cosines of the whole feature, what stays and what is taught, so that the
+layers learn what the others do not know.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geofix.errors import ConfigurationError
-from geofix.geo import chord_within, latlon_to_xyz
-from geofix_training.adapt import Tail, as_input, embed
+from geofix.geo import FloatArray, chord_within, latlon_to_xyz
+from geofix_training.adapt import Tail, Tails, as_input, embed
 from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Batch, Progress, Trainer
 from geofix_training.engine.processes import Processes
 from geofix_training.engine.schedule import Draw, Plan
 from geofix_training.experiment import AdaptConfig, TrainConfig
+from geofix_training.frozen import KINDS, joined
 from geofix_training.heads import multi_positive_loss
 from geofix_training.reduction import Reduction, fit_reduction
 from geofix_training.stages.best import fill_best
-from geofix_training.stages.statistics import depths_of, extract_statistics
+from geofix_training.stages.statistics import depths_of, extract_statistics, white_of
 from geofix_training.stages.work import Work, rows_with_features
 
 VALIDATION_ROWS, VALIDATION_KEYS = 256, 768
@@ -36,20 +39,21 @@ CHUNK = 128
 class AdaptNetwork(nn.Module):
     """The layers; their forward is the loss."""
 
-    def __init__(self, tail: Tail, temperature: float) -> None:
+    def __init__(self, tails: Tails, temperature: float) -> None:
         super().__init__()
-        self.tail, self.temperature = tail, temperature
+        self.tails, self.temperature = tails, temperature
 
-    def forward(self, maps: Tensor, queries: Tensor, positive: Tensor, same: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, positive: Tensor, same: Tensor, stays: Tensor, *maps: Tensor) -> Tensor:
         """Contrast the first images of a batch with all of it.
 
         Args:
-            maps: (m, c, h, w).
             queries: how many of the first count as queries, a scalar.
             positive: 1 where an image is of a query's place, (n, m).
             same: true where it is the query itself, (n, m).
+            stays: unit vectors of what is not taught, (m, d).
+            maps: of each network, (m, c, h, w).
         """
-        embedding = self.tail(maps)
+        embedding = joined([stays, self.tails(maps)])
         similarity = (embedding[: int(queries)] @ embedding.T).float().masked_fill(same, -1e4)
         if not bool((positive > 0).any()):  # nobody has a partner: nothing to learn from, but every process steps
             nothing: Tensor = 0.0 * embedding.sum()
@@ -70,12 +74,11 @@ class AdaptTask:
         self._group = columns["group"]
         self._tree = cKDTree(self._xyz[self.rows])
         self._chord = chord_within(config.positive_km)
-        depths = depths_of(work)
-        self._shape = depths.map_shape
+        self._shapes = depths_of(work).map_shapes
         self._maps: NDArray[np.float16] = np.load(work.maps, mmap_mode="r")
-        self.module: nn.Module = AdaptNetwork(
-            Tail(depths, config.blocks, _whitening(work, self.rows, config)), config.temperature
-        )
+        self._statistics: NDArray[np.float16] = np.load(work.statistics, mmap_mode="r")
+        self._white = white_of(work)
+        self.module: nn.Module = AdaptNetwork(tails_of(work, _whitenings(work, self.rows, config)), config.temperature)
         self._validation = rows_with_features(work, self._maps, Part.VALIDATION)[:VALIDATION_ROWS]
 
     def load(self, draw: Draw) -> Batch:
@@ -112,27 +115,23 @@ class AdaptTask:
                 found.append(int(rng.choice(choice)))
         return np.array(found, np.int64)
 
-    def _read(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        return np.asarray(self._maps[rows]).reshape(len(rows), *self._shape)
+    def _read(self, rows: NDArray[np.int64]) -> list[NDArray[np.float16]]:
+        return divided(np.asarray(self._maps[rows]), self._shapes)
 
-    def _views(self, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float16]:
-        """A window of one size from each map, at a place of its own, some mirrored."""
-        maps, share = self._read(rows), rng.uniform(*self._config.crop)
-        height, width = (max(1, round(share * side)) for side in self._shape[1:])
-        views = np.empty((len(rows), self._shape[0], height, width), np.float16)
-        for number, one in enumerate(maps):
-            top, left = (
-                int(rng.integers(side - kept + 1)) for side, kept in zip(one.shape[1:], (height, width), strict=True)
-            )
-            view = one[:, top : top + height, left : left + width]
-            views[number] = view[:, :, ::-1] if self._config.flip and rng.random() < 0.5 else view
-        return views
+    def _views(self, rows: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.float16]]:
+        """A window of each picture, the same of each network's maps: one size for all, a place of its own, some mirrored."""
+        share, corner = rng.uniform(*self._config.crop), rng.random((len(rows), 2))
+        mirrored = rng.random(len(rows)) < (0.5 if self._config.flip else 0.0)
+        return [_windows(maps, share, corner, mirrored) for maps in self._read(rows)]
 
-    def _batch(self, maps: NDArray[np.float16], rows: NDArray[np.int64], queries: int) -> Batch:
+    def _batch(self, maps: list[NDArray[np.float16]], rows: NDArray[np.int64], queries: int) -> Batch:
         chord = np.sqrt(np.maximum(0.0, 2.0 - 2.0 * (self._xyz[rows[:queries]] @ self._xyz[rows].T)))
         same = rows[:queries, None] == rows[None, :]
         positive = ((chord <= self._chord) & ~same).astype(np.float32)
-        return as_input(maps), torch.tensor(queries), torch.from_numpy(positive), torch.from_numpy(same)
+        with torch.no_grad():
+            stays = joined(self._white(torch.from_numpy(self._statistics[rows].astype(np.float32))))
+        marks = torch.tensor(queries), torch.from_numpy(positive), torch.from_numpy(same)
+        return *marks, stays, *map(as_input, maps)
 
 
 def run_adapt(work: Work, processes: Processes, progress: Progress) -> None:
@@ -154,11 +153,20 @@ def run_adapt(work: Work, processes: Processes, progress: Progress) -> None:
     network = Trainer(task, plan, work.stage("adapt"), processes, progress).run()
     assert isinstance(network, AdaptNetwork)
     if processes.main:
-        _write(work, network.tail.cpu())
+        _write(work, network.tails.cpu())
     processes.wait()
 
 
-def trained_tail(work: Work) -> Tail:
+def tails_of(work: Work, reductions: Sequence[Reduction]) -> Tails:
+    """The last layers of each network as they are before anything is learned, with the reduction of each."""
+    backbone = work.experiment.backbone
+    assert backbone is not None
+    assert backbone.adapt is not None
+    nets = zip(depths_of(work).nets, reductions, strict=True)
+    return Tails([Tail(net, backbone.adapt.blocks, reduction) for net, reduction in nets])
+
+
+def trained_tails(work: Work) -> Tails:
     """The layers of a finished stage.
 
     Raises:
@@ -167,26 +175,53 @@ def trained_tail(work: Work) -> Tail:
     backbone = work.experiment.backbone
     assert backbone is not None
     assert backbone.adapt is not None
-    depths = depths_of(work)
-    width = 2 * depths.kinds[0]
-    blank = np.zeros(width, np.float32)
-    empty = Reduction(blank, blank, np.zeros((width, backbone.adapt.embedding_dim), np.float32))
-    network = AdaptNetwork(Tail(depths, backbone.adapt.blocks, empty), backbone.adapt.temperature)
+    blanks = [np.zeros(end - start, np.float32) for start, end in _last_layers(work)]
+    dim = backbone.adapt.embedding_dim
+    empty = [Reduction(blank, blank, np.zeros((len(blank), dim), np.float32)) for blank in blanks]
+    network = AdaptNetwork(tails_of(work, empty), backbone.adapt.temperature)
     fill_best(network, work, "adapt")
-    return network.tail.eval()
+    return network.tails.eval()
 
 
-def _whitening(work: Work, rows: NDArray[np.int64], config: AdaptConfig) -> Reduction:
-    """Of mean and GeM of the last layer as they are before anything is learned."""
-    mean, other = depths_of(work).kinds[:2]
-    pooled = np.load(work.statistics, mmap_mode="r")[rows, : mean + other]
-    return fit_reduction([pooled], config.embedding_dim, work.experiment.seed)
+def divided(rows: NDArray[np.float16], shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float16]]:
+    """Rows of `maps.npy`, (n, Σ c · h · w), as the maps of each network, (n, c, h, w)."""
+    cuts = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
+    return [part.reshape(-1, *shape) for part, shape in zip(np.split(rows, cuts, axis=1), shapes, strict=True)]
 
 
-def _write(work: Work, tail: Tail) -> None:
-    maps, shape = np.load(work.maps, mmap_mode="r"), depths_of(work).map_shape
+def _windows(
+    maps: NDArray[np.float16], share: float, corner: FloatArray, mirrored: NDArray[np.bool_]
+) -> NDArray[np.float16]:
+    """Of maps (n, c, h, w) windows (n, c, share · h, share · w); `corner`, (n, 2) from 0 to 1, says where."""
+    height, width = (max(1, round(share * side)) for side in maps.shape[2:])
+    room = np.array([maps.shape[2] - height + 1, maps.shape[3] - width + 1])
+    views = np.empty((*maps.shape[:2], height, width), np.float16)
+    for number, (top, left) in enumerate((corner * room).astype(int).tolist()):
+        view = maps[number, :, top : top + height, left : left + width]
+        views[number] = view[:, :, ::-1] if mirrored[number] else view
+    return views
+
+
+def _last_layers(work: Work) -> list[tuple[int, int]]:
+    """From where to where mean and GeM of each network's last layer stand in a row of statistics."""
+    kinds = depths_of(work).kinds
+    ends = np.cumsum([0, *kinds]).tolist()
+    return [(ends[first], ends[first + 2]) for first in range(0, len(kinds), KINDS)]
+
+
+def _whitenings(work: Work, rows: NDArray[np.int64], config: AdaptConfig) -> list[Reduction]:
+    """Of mean and GeM of each network's last layer as they are before anything is learned."""
+    statistics = np.load(work.statistics, mmap_mode="r")
+    seed = work.experiment.seed
+    return [
+        fit_reduction([statistics[rows, start:end]], config.embedding_dim, seed) for start, end in _last_layers(work)
+    ]
+
+
+def _write(work: Work, tails: Tails) -> None:
+    maps, shapes = np.load(work.maps, mmap_mode="r"), depths_of(work).map_shapes
     starts = range(0, len(maps), CHUNK)
-    taught = embed(tail.eval(), (maps[start : start + CHUNK].reshape(-1, *shape) for start in starts))
+    taught = embed(tails.eval(), (divided(maps[start : start + CHUNK], shapes) for start in starts))
     partial = work.taught.with_suffix(".partial.npy")
     np.save(partial, taught.astype(np.float16))
     partial.replace(work.taught)

@@ -27,13 +27,12 @@ from geofix_training.data.parts import Part, assign_parts
 from geofix_training.engine.loop import Progress
 from geofix_training.engine.processes import Processes
 from geofix_training.folds import BASELINE, WHOLE, FoldAnswers, assign_folds
-from geofix_training.frozen import load_white
 from geofix_training.stages.adapt import run_adapt
 from geofix_training.stages.classifier import run_classifier
 from geofix_training.stages.embedder import run_embedder
 from geofix_training.stages.export import run_export
 from geofix_training.stages.partition import write_cells
-from geofix_training.stages.statistics import extract_plain, extract_statistics
+from geofix_training.stages.statistics import depths_of, extract_plain, extract_statistics
 from geofix_training.stages.work import Work, rows_with_features
 from geofix_training.tune import answer
 
@@ -171,7 +170,7 @@ def _baseline(work: Work, rows: NDArray[np.int64], truth: FloatArray) -> FloatAr
     path = work.plain if work.plain.exists() else work.statistics
     statistics = np.load(path, mmap_mode="r")
     known = np.sort(np.concatenate([rows_with_features(work, statistics, p) for p in (Part.TRAIN, Part.VALIDATION)]))
-    width = len(load_white(work.white).matrices[0])
+    width = statistics.shape[1] if work.plain.exists() else depths_of(work).kinds[0]
     gallery = np.asarray(statistics[known, :width], np.float32)
     mean, deviation = gallery.mean(axis=0), gallery.std(axis=0) + 1e-6
     gallery = _unit((gallery - mean) / deviation)

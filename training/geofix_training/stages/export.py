@@ -24,7 +24,7 @@ from geofix_training.fold_report import markdown
 from geofix_training.frozen import FrozenBackbone, load_white
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.heads import MixtureHead, RetrievalModule
-from geofix_training.stages.adapt import trained_tail
+from geofix_training.stages.adapt import trained_tails
 from geofix_training.stages.classifier import ClassifierNetwork, trained_classifier
 from geofix_training.stages.embedder import trained_embedder
 from geofix_training.stages.statistics import depths_of
@@ -127,7 +127,8 @@ def _write_gallery(
     if config.augment is not None:
         own = np.concatenate([embed(part).astype(np.float16) for part in chunks])
         held = augmented(own, latlon_to_xyz(lat[rows], lon[rows]), config.augment)
-    with GalleryFile(path, work.experiment.embedder.embedding_dim or features.shape[1], cells) as gallery:
+    dim = work.experiment.embedder.embedding_dim or features.shape[1]
+    with GalleryFile(path, dim, cells, config.significant_bits) as gallery:
         for number, part in enumerate(chunks):
             keep = gallery.new(features[part].astype(np.float32))
             kept = part[keep]
@@ -142,8 +143,8 @@ def _backbone(work: Work, network: ClassifierNetwork) -> nn.Module:
     config = work.experiment.backbone
     if config is None or not config.frozen:
         return network.backbone
-    tail = trained_tail(work) if config.adapt is not None else None
-    return FrozenBackbone(depths_of(work), load_white(work.white), tail)
+    tails = trained_tails(work) if config.adapt is not None else None
+    return FrozenBackbone(depths_of(work), load_white(work.white), tails)
 
 
 def _card(work: Work, cells: int, images: int, calibration: Calibration | None) -> str:

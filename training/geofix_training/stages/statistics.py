@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from geofix.errors import InvalidInput
 from geofix.onnx import OnnxSession
@@ -18,7 +20,8 @@ from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Progress
 from geofix_training.engine.processes import Processes
 from geofix_training.export import export
-from geofix_training.frozen import Depths, fit_white, joined, load_white, save_white
+from geofix_training.frozen import Depths, White, fit_white, load_white, save_white, whole_feature
+from geofix_training.networks import TimmBackbone
 from geofix_training.stages.filling import Filling, fill
 from geofix_training.stages.work import Work, rows_with_features, save_array
 from geofix_training.weights import load_into
@@ -30,7 +33,7 @@ CHUNK = 4096
 
 
 def extract_frozen(work: Work, processes: Processes, progress: Progress) -> None:
-    """Fill `statistics.npy`, fit the whitening, fill `features.npy`; nothing where a backbone is trained, or all is there.
+    """Fill `statistics.npy`, then `features.npy`; nothing where a backbone is trained, or all is there.
 
     Raises:
         InvalidInput: the backbone is to be adapted, and that has not been done.
@@ -42,11 +45,19 @@ def extract_frozen(work: Work, processes: Processes, progress: Progress) -> None
         raise InvalidInput(f"{work.folder} holds no adapted backbone: run geofix-train adapt first")
     extract_statistics(work, processes, progress)
     if processes.main:
+        _write_features(work)
+    processes.wait()
+
+
+def white_of(work: Work) -> White:
+    """The whitening of the statistics; fitted to the rows that train where that has not been done."""
+    if not work.white.exists():
+        config = work.experiment.backbone
+        assert config is not None
         statistics = np.load(work.statistics, mmap_mode="r")
         train, kinds = rows_with_features(work, statistics, Part.TRAIN), depths_of(work).kinds
         save_white(fit_white(statistics, train, kinds, config.components, work.experiment.seed), work.white)
-        _write_features(work, statistics)
-    processes.wait()
+    return load_white(work.white)
 
 
 @lru_cache(maxsize=2)
@@ -69,39 +80,54 @@ def extract_statistics(work: Work, processes: Processes, progress: Progress) -> 
         partial.replace(work.depths)
     processes.wait()
     depths = depths_of(work)
-    dims = {work.statistics: sum(depths.kinds)}
+    dims, outputs = {work.statistics: sum(depths.kinds)}, ["statistics"]
     if config.adapt is not None:
-        dims[work.maps] = int(np.prod(depths.map_shape))
-    session = _opener(work, config.preprocessing.size, processes.rank)
+        dims[work.maps] = sum(int(np.prod(shape)) for shape in depths.map_shapes)
+        outputs.append("maps")
+    graph = work.depths.with_suffix(f".{processes.rank}.onnx")
+    session = _opener(lambda: _Flat(depths), graph, config.preprocessing.size, outputs)
 
     def run(batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         found = session().run(batch)
-        return (found["statistics"], _half(found["maps"]))[: len(dims)]
+        return tuple(_within_half(found[name]) for name in outputs)
 
     fill(work, Filling(dims, work.stage("statistics_done"), BATCH, config, run), processes, progress)
 
 
 def extract_plain(work: Work, processes: Processes, progress: Progress) -> None:
-    """Fill `plain.npy`, the means of the untaught network's last layer, for the baseline of a cross-validation."""
-    config, preprocessing = work.experiment.backbone, work.experiment.baseline
-    if config is None or preprocessing is None:
+    """Fill `plain.npy`, what the baseline of a cross-validation, a network that is taught nothing, pools."""
+    config, baseline = work.experiment.backbone, work.experiment.baseline
+    if config is None or baseline is None:
         return
-    width, session = depths_of(work).kinds[0], _opener(work, preprocessing.size, processes.rank)
+    network = TimmBackbone(baseline)
+    graph = work.plain.with_suffix(f".{processes.rank}.onnx")
+    session = _opener(lambda: network, graph, baseline.preprocessing.size, ["pooled"])
 
     def run(batch: NDArray[np.float32]) -> tuple[NDArray[np.float32]]:
-        return (session().run(batch)["statistics"][:, :width],)
+        return (session().run(batch)["pooled"],)
 
-    reads = config.model_copy(update={"preprocessing": preprocessing})
-    fill(work, Filling({work.plain: width}, work.stage("plain_done"), BATCH, reads, run), processes, progress)
+    reads = config.model_copy(update={"preprocessing": baseline.preprocessing})
+    fill(work, Filling({work.plain: network.dim}, work.stage("plain_done"), BATCH, reads, run), processes, progress)
 
 
-def _opener(work: Work, size: int, rank: int) -> Callable[[], OnnxSession]:
-    """Gives a session of the network, opened for the first image: where all is done there is none."""
+class _Flat(nn.Module):
+    """Images to statistics and, where layers are taught, the maps of all networks, (n, Σ c · h · w)."""
+
+    def __init__(self, depths: Depths) -> None:
+        super().__init__()
+        self.depths = depths
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        statistics, maps = self.depths(image)
+        return (statistics, torch.cat([one.flatten(1) for one in maps], dim=1)) if maps else (statistics,)
+
+
+def _opener(make: Callable[[], nn.Module], graph: Path, size: int, outputs: list[str]) -> Callable[[], OnnxSession]:
+    """Gives a session of a network, opened for the first image: where all is done there is none."""
 
     @cache
     def session() -> OnnxSession:
-        graph = work.depths.with_suffix(f".{rank}.onnx")
-        export(depths_of(work), torch.zeros(2, 3, size, size), graph, ["image"], ["statistics", "maps"])
+        export(make(), torch.zeros(2, 3, size, size), graph, ["image"], outputs)
         opened = OnnxSession(graph)
         graph.unlink()
         return opened
@@ -109,19 +135,18 @@ def _opener(work: Work, size: int, rank: int) -> Callable[[], OnnxSession]:
     return session
 
 
-def _half(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Maps as rows of what float16 can hold."""
+def _within_half(values: NDArray[np.float32]) -> NDArray[np.float32]:
     largest = float(np.finfo(np.float16).max)
-    return np.clip(maps.reshape(len(maps), -1), -largest, largest)
+    return np.clip(values, -largest, largest)
 
 
-def _write_features(work: Work, statistics: NDArray[np.float16]) -> None:
-    white = load_white(work.white)
+def _write_features(work: Work) -> None:
+    white, statistics = white_of(work), np.load(work.statistics, mmap_mode="r")
     taught = np.load(work.taught, mmap_mode="r") if work.taught.exists() else None
     parts = []
     for start in range(0, len(statistics), CHUNK):
         part = torch.from_numpy(statistics[start : start + CHUNK].astype(np.float32))
         own = None if taught is None else torch.from_numpy(taught[start : start + CHUNK].astype(np.float32))
         with torch.no_grad():
-            parts.append(joined(white(part), own).numpy().astype(np.float16))
+            parts.append(whole_feature(white(part), own).numpy().astype(np.float16))
     save_array(work.features, np.concatenate(parts))
