@@ -22,7 +22,7 @@ LEAST_SCALE = 1e-3
 class Tail(nn.Module):
     """Maps (n, c, h, w) to unit embeddings (n, e): the layers after them, mean and GeM of the last one, and a linear projection.
 
-    With no blocks only the layer after them is taught, a hundredth of the work of a pass of the network.
+    With no blocks only the layer after them is taught, a small part of the work of a pass of the network.
 
     It starts as the network's own layers and the whitening of what they give, so that it begins as good as those. Batch
     normalisation stays with the statistics that it came with: those of few photographs would be worse.

@@ -147,6 +147,9 @@ def run_adapt(work: Work, processes: Processes, progress: Progress) -> None:
     if work.taught.exists():
         return
     extract_statistics(work, processes, progress)
+    if processes.main:
+        white_of(work)
+    processes.wait()
     torch.manual_seed(experiment.seed)
     task = AdaptTask(work, config)
     plan = Plan(task.rows, config.train, experiment.seed, processes.rank, processes.world)
