@@ -92,7 +92,9 @@ def test_the_work_of_another_config_is_not_mixed_in(mini: Bundle, work: Path, tm
 
 
 def test_check_prints_json(mini: Bundle) -> None:
-    done = command("geofix-train", "check", "--bundle", mini.directory, "--foreign", SAMPLES, "--count", "100")
+    done = command(
+        "geofix-train", "check", "--bundle", mini.directory, "--foreign", SAMPLES / "ground", "--count", "100"
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["pictures"] == 8
 
