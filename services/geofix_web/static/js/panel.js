@@ -89,8 +89,8 @@ function degraded(item) {
 
 function unsure(answer) {
   return h("div", {},
-    h("div", { class: "sure unsure" }, h("strong", {}, "Not the kind of image that this model can place"),
-      h("p", {}, "So there is no radius. The model knows images like those of its gallery; see its model card.")),
+    h("div", { class: "sure unsure" }, h("strong", {}, "The model cannot tell where this is"),
+      h("p", {}, "Nothing that it knows is alike enough to say how far off a guess may be, so there is no radius. Its model card says what it knows.")),
     h("p", { class: "guess" }, `Best guess, not to be relied on: ${answer.place} (${coordinates(answer)}), shown in grey.`));
 }
 
