@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geofix.bundle import BACKBONE, CLASSIFIER, Bundle
+from geofix.bundle import BACKBONE, CLASSIFIER, EMBEDDER, Bundle
 from geofix.onnx import ElasticSession, OnnxSession
 from geofix.placement import Placement
 from geofix.posterior import CellScores
@@ -18,27 +18,39 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Classification:
-    """What the networks say of one image: its feature (feature_dim,), log weights of all cells (cells,), its domain score."""
+    """What the networks say of one image.
+
+    Its feature (feature_dim,), log weights of all cells (cells,), its domain score; its unit embedding (embedding_dim,) where the
+    classifier embeds.
+    """
 
     feature: Array
     log_weights: Array
     domain_score: float
+    embedding: Array | None = None
 
 
 class Classifier:
-    """The backbone and the mixture head of a bundle.
+    """The backbone and the mixture head of a bundle; where features are embedded too, its retrieval module.
 
     Raises:
         MismatchError: the bundle is damaged, or the execution provider asked for is not to be had.
     """
 
-    def __init__(self, bundle: Bundle, placement: Placement) -> None:
+    def __init__(self, bundle: Bundle, placement: Placement, also_embed: bool = False) -> None:
         self.bundle = bundle
         self.cells = bundle.cells
         self._backbone = ElasticSession(bundle.path(BACKBONE), placement)
         self._head = OnnxSession(bundle.path(CLASSIFIER), placement.providers, 1, placement.sizes)
+        module = OnnxSession(bundle.path(EMBEDDER), placement.providers, 1, placement.sizes) if also_embed else None
+        self._module = module
         self._sizes = placement.sizes
         self.providers = self._backbone.providers
+
+    @property
+    def embeds(self) -> bool:
+        """Whether classifications have an embedding."""
+        return self._module is not None
 
     @property
     def probe(self) -> Array:
@@ -63,10 +75,11 @@ class Classifier:
         stacked = np.stack(batch)
         features = stacked if stacked.ndim == 2 else self._backbone.run(stacked)["feature"]
         scored = self._head.run(features)
+        embeddings = [None] * len(features) if self._module is None else self._module.run(features)["embedding"]
         return [
-            Classification(feature, log_weights, float(domain))
-            for feature, log_weights, domain in zip(
-                features, scored["log_weights"], scored["domain_score"], strict=True
+            Classification(feature, log_weights, float(domain), embedding)
+            for feature, log_weights, domain, embedding in zip(
+                features, scored["log_weights"], scored["domain_score"], embeddings, strict=True
             )
         ]
 

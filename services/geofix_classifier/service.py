@@ -17,7 +17,7 @@ from geofix.geo import xyz_to_latlon
 from geofix.limits import check_batch, limits_message
 from geofix.posterior import CellScores
 from geofix.server import Service
-from geofix.sources import Array, SourceItem, network_input
+from geofix.sources import Array, SourceItem, is_feature, network_input
 from geofix.telemetry.queues import QueueMetrics, trace_item
 from geofix.v1 import classifier_service_pb2 as pb
 from geofix.v1 import classifier_service_pb2_grpc as rpc
@@ -55,6 +55,7 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
             [self._classifier.classify] * self._settings.placement.lanes,
             self._prepare,
             prepare_threads=self._settings.decode_threads or available_cpus(),
+            at_once=is_feature,
             max_queue=self._settings.max_queue,
             max_batch=self._settings.placement.sizes[-1],
             key=lambda item: item.shape,
@@ -86,7 +87,8 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
         for one, source in zip(done, request.sources, strict=True):
             trace_item(one, decoded=source.HasField("image"))
         return pb.ClassifyResponse(
-            results=[self._result(one, count) for one in done], model_version=self._classifier.bundle.version
+            results=[self._result(one, count, request.with_embedding) for one in done],
+            model_version=self._classifier.bundle.version,
         )
 
     async def GetModelInfo(
@@ -100,6 +102,7 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
             cell_count=bundle.manifest.cell_count,
             providers=self._classifier.providers,
             limits=limits_message(self._settings),
+            embeds=self._classifier.embeds,
         )
 
     @property
@@ -110,7 +113,7 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
 
     def _load(self) -> Classifier:
         settings = self._settings
-        classifier = Classifier(Bundle.load(settings.bundle), settings.placement)
+        classifier = Classifier(Bundle.load(settings.bundle), settings.placement, settings.also_embed)
         classifier.warm_up()
         return classifier
 
@@ -122,13 +125,15 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
     def _prepare(self, item: SourceItem) -> Array:
         return network_input(item, self._classifier.bundle.manifest, self._settings.image_limits)
 
-    def _result(self, done: Done[Classification], max_cells: int) -> pb.ClassifyResult:
+    def _result(self, done: Done[Classification], max_cells: int, with_embedding: bool) -> pb.ClassifyResult:
+        embedding = done.value.embedding if with_embedding else None
         return pb.ClassifyResult(
             scores=self._scores(self._classifier.scores(done.value, max_cells)),
             feature=pack_vector(done.value.feature),
             preprocess_ms=done.prepare_s * 1000,
             inference_ms=done.run_s * 1000,
             queue_ms=done.wait_s * 1000,
+            embedding=b"" if embedding is None else pack_vector(embedding),
         )
 
     def _scores(self, scores: CellScores) -> types_pb2.CellScores:

@@ -13,7 +13,7 @@ from geofix.cpus import available_cpus
 from geofix.errors import InvalidInput, Reason, Unavailable
 from geofix.limits import check_batch, limits_message
 from geofix.server import Service
-from geofix.sources import Array, SourceItem, network_input
+from geofix.sources import Array, SourceItem, is_feature, network_input
 from geofix.telemetry.queues import QueueMetrics, trace_item
 from geofix.v1 import embedder_service_pb2 as pb
 from geofix.v1 import embedder_service_pb2_grpc as rpc
@@ -48,6 +48,7 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
             [self._embedder.embed] * (self._settings.placement.lanes if self._settings.embed_images else 1),
             self._prepare,
             prepare_threads=available_cpus() if self._settings.embed_images else 1,
+            at_once=is_feature,
             max_queue=self._settings.max_queue,
             max_batch=self._settings.placement.sizes[-1],
             key=lambda item: item.shape,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 import grpc
@@ -44,6 +45,7 @@ FAILURES, PAUSE_S, MOST_PAUSE_S = 5, 0.5, 2.0
 """After so many failures in a row a service of the search is left alone, but for one call in each pause."""
 FAIR_S = 1.0
 """A call that was given less time than this and ran out of it says nothing about the service."""
+_NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 WORTH_S = 0.1
 """A call that ran out of time is made again if its deadline has moved back by more than this."""
 
@@ -89,7 +91,7 @@ class GrpcDownstream:
             item = types_pb2.ImageSource(image=source.image)
         else:
             item = types_pb2.ImageSource(feature=source.feature or b"")
-        request = classifier_service_pb2.ClassifyRequest(sources=[item], max_cells=max_cells)
+        request = classifier_service_pb2.ClassifyRequest(sources=[item], max_cells=max_cells, with_embedding=True)
         response = await self._call("classifier", self._classifier.Classify, request, left)
         self._same_model("classifier", response.model_version)
         result = response.results[0]
@@ -108,7 +110,7 @@ class GrpcDownstream:
             "queue": result.queue_ms,
             "inference": result.inference_ms,
         }
-        return Classified(scores, result.feature, parts_ms)
+        return Classified(scores, result.feature, parts_ms, result.embedding)
 
     async def embed(self, feature: bytes, left: Deadline) -> bytes:
         """The embedding of a feature."""
@@ -136,7 +138,7 @@ class GrpcDownstream:
             tuple(hit.id for hit in hits),
             tuple(hit.picture for hit in hits),
             tuple(hit.attribution for hit in hits),
-            tuple(dict(hit.fields) for hit in hits),
+            tuple(dict(hit.fields) if hit.fields else _NO_FIELDS for hit in hits),
             {"database": response.search_ms},
         )
 

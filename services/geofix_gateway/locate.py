@@ -66,11 +66,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Classified:
-    """What the classifier says of a source, and the milliseconds that it reports for its parts."""
+    """What the classifier says of a source, and the milliseconds that it reports for its parts.
+
+    `embedding` is empty where the classifier leaves that to the embedder.
+    """
 
     scores: CellScores
     feature: bytes
     parts_ms: Mapping[str, float] = field(default_factory=dict)
+    embedding: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ class Locator:
         found, degraded = NOTHING_FOUND, None
         if search.k:
             try:
-                found = await self._search(classified.feature, search, area, gallery_version, left, clock)
+                found = await self._search(classified, search, area, gallery_version, left, clock)
                 if area is not None:
                     found = found.only(self._confinement.places(area, options.strategy, scores, found.neighbors))
             except (Unavailable, DeadlineExceeded) as error:
@@ -232,16 +236,18 @@ class Locator:
 
     async def _search(
         self,
-        feature: bytes,
+        classified: Classified,
         search: SearchPlan,
         area: Area | None,
         gallery_version: str,
         left: Deadline,
         clock: _Stages,
     ) -> Found:
-        with stage("embed", "client"):
-            embedding = await self._downstream.embed(feature, left)
-        clock.lap("embed")
+        embedding = classified.embedding
+        if not embedding:
+            with stage("embed", "client"):
+                embedding = await self._downstream.embed(classified.feature, left)
+            clock.lap("embed")
         with stage("search", "client") as call:
             call.set(gallery_version=gallery_version, cells=len(search.cells), k=search.k)
             found = await self._downstream.search(embedding, search, area, gallery_version, left)

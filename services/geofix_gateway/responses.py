@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 from google.type.latlng_pb2 import LatLng
 
 from geofix.bundle import Bundle
-from geofix.decision import Method, Strategy
+from geofix.decision import Decision, Method, Strategy
 from geofix.errors import GeofixError, InvalidInput, Reason
 from geofix.geo import FloatArray, xyz_to_latlon
 from geofix.search_area import area_from_message
@@ -70,20 +73,13 @@ def write_answer(answer: Answer, options: Options, bundle: Bundle) -> pb.LocateR
     decision = answer.decision
     calibrated, uncalibrated = pb.CALIBRATION_STATUS_CALIBRATED, pb.CALIBRATION_STATUS_UNCALIBRATED
     return pb.LocateResponse(
-        location=_latlng(decision.xyz),
+        location=_latlngs([decision.xyz])[0],
         localizable=answer.localizable,
         method=_METHOD_VALUES[decision.method],
         strategy=_STRATEGY_VALUES[options.strategy],
         radii=[pb.Radius(probability=p, radius_m=radius_km * 1000) for p, radius_km in answer.radii_km],
         calibration_status=calibrated if answer.calibrated else uncalibrated,
-        alternatives=[
-            pb.Alternative(
-                location=_latlng(cluster.xyz),
-                weight=float(decision.weights[list(cluster.members)].sum()),
-                neighbors=len(cluster.members),
-            )
-            for cluster in decision.clusters[: options.max_alternatives]
-        ],
+        alternatives=_alternatives(decision, options.max_alternatives),
         cells=_cells(answer, options.max_cells, bundle),
         neighbors=_neighbors(answer, options.max_neighbors),
         neighbors_used=len(answer.found.neighbors),
@@ -95,6 +91,18 @@ def write_answer(answer: Answer, options: Options, bundle: Bundle) -> pb.LocateR
         degraded_reason=_reason_value(answer.degraded),
         degraded_message=answer.degraded.message if answer.degraded is not None else "",
     )
+
+
+def _alternatives(decision: Decision, count: int) -> list[pb.Alternative]:
+    clusters = decision.clusters[:count]
+    return [
+        pb.Alternative(
+            location=location,
+            weight=float(decision.weights[list(cluster.members)].sum()),
+            neighbors=len(cluster.members),
+        )
+        for cluster, location in zip(clusters, _latlngs([cluster.xyz for cluster in clusters]), strict=True)
+    ]
 
 
 def _reason_value(error: GeofixError | None) -> error_reason_pb2.ErrorReason.ValueType:
@@ -109,12 +117,12 @@ def _cells(answer: Answer, count: int, bundle: Bundle) -> list[types_pb2.CellWei
         types_pb2.CellWeight(
             cell_id=int(cell),
             log_weight=float(log_weight),
-            mean=_latlng(mean),
+            mean=mean,
             kappa=float(cells.kappa[cell]),
             s2_tokens=cells.s2_tokens[cell],
         )
         for cell, log_weight, mean in zip(
-            scores.cell_id[:count], scores.log_weight[:count], scores.xyz[:count], strict=True
+            scores.cell_id[:count], scores.log_weight[:count], _latlngs(scores.xyz[:count]), strict=True
         )
     ]
 
@@ -126,7 +134,7 @@ def _neighbors(answer: Answer, count: int) -> list[pb.WeightedNeighbor]:
         pb.WeightedNeighbor(
             neighbor=types_pb2.Neighbor(
                 id=found.ids[rank],
-                location=_latlng(found.neighbors.xyz[rank]),
+                location=location,
                 cell_id=int(found.neighbors.cell_id[rank]),
                 similarity=float(found.neighbors.similarity[rank]),
                 picture=found.pictures[rank],
@@ -136,10 +144,11 @@ def _neighbors(answer: Answer, count: int) -> list[pb.WeightedNeighbor]:
             weight=float(decision.weights[rank]),
             alternative=cluster_of.get(rank, -1),
         )
-        for rank in range(min(count, len(found.neighbors)))
+        for rank, location in enumerate(_latlngs(found.neighbors.xyz[:count]))
     ]
 
 
-def _latlng(xyz: FloatArray) -> LatLng:
-    lat, lon = xyz_to_latlon(xyz)
-    return LatLng(latitude=float(lat), longitude=float(lon))
+def _latlngs(xyz: Sequence[FloatArray] | FloatArray) -> list[LatLng]:
+    """Of n unit vectors, shape (n, 3)."""
+    lat, lon = xyz_to_latlon(np.reshape(xyz, (-1, 3)))
+    return [LatLng(latitude=la, longitude=lo) for la, lo in zip(lat.tolist(), lon.tolist(), strict=True)]

@@ -12,7 +12,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geofix.geo import FloatArray, chord_within, latlon_to_xyz, mean_direction, normalise, xyz_to_latlon
+from geofix.geo import (
+    NO_DIRECTION,
+    FloatArray,
+    chord_within,
+    chords_between,
+    latlon_to_xyz,
+    normalise,
+    xyz_to_latlon,
+)
 
 Mode = Literal["geofix", "reference"]
 
@@ -40,9 +48,10 @@ def dbscan_labels(xyz: ArrayLike, eps_km: float, min_samples: int) -> NDArray[np
         return np.empty(0, np.int64)
     # A chord grows with its great-circle distance, so this is DBSCAN under the haversine metric. With the distances given,
     # scikit-learn needs none of its thread pool, whose configuration is not safe to set from several threads of ours.
-    chord = np.sqrt(sum((v[:, None, axis] - v[None, :, axis]) ** 2 for axis in range(3)))
     model = DBSCAN(eps=chord_within(eps_km), min_samples=min_samples, metric="precomputed")
-    with config_context(assume_finite=True):  # looking at a hundred places again takes longer than to cluster them
+    chord = chords_between(v)
+    # Looking at a hundred places and at two settings again takes longer than to cluster them.
+    with config_context(assume_finite=True, skip_parameter_validation=True):
         return np.asarray(model.fit_predict(chord), np.int64)
 
 
@@ -56,18 +65,25 @@ def clusters_of(xyz: ArrayLike, eps_km: float, min_samples: int = 1) -> list[Clu
     """
     v = np.asarray(xyz, float).reshape(-1, 3)
     labels = dbscan_labels(v, eps_km, min_samples)
-    found = [np.flatnonzero(labels == label) for label in sorted(set(labels.tolist()) - {-1})]
-    found.sort(key=lambda members: (-len(members), int(members[0])))
-    return [Cluster(tuple(int(i) for i in members), _centre(v[members])) for members in found]
+    ranks = np.flatnonzero(labels >= 0)
+    ranks = ranks[np.argsort(labels[ranks], kind="stable")]
+    if not len(ranks):
+        return []
+    starts = np.flatnonzero(np.diff(labels[ranks], prepend=-1))
+    centres = _centres(v[ranks], starts)
+    members = [tuple(part.tolist()) for part in np.split(ranks, starts[1:])]
+    found = [Cluster(each, centre) for each, centre in zip(members, centres, strict=True)]
+    return sorted(found, key=lambda cluster: (-len(cluster.members), cluster.best_rank))
 
 
-def _centre(xyz: FloatArray) -> FloatArray:
-    if len(xyz) == 1:  # most clusters are one place
-        return np.asarray(xyz[0])
-    try:
-        return mean_direction(xyz)
-    except ValueError:  # places that cancel out (both ends of a diameter): the best match stands for them
-        return np.asarray(xyz[0])
+def _centres(xyz: FloatArray, starts: NDArray[np.intp]) -> FloatArray:
+    """The mean direction of each run of places, (n, 3), that begins at one of `starts`, (m,): shape (m, 3)."""
+    total = np.add.reduceat(xyz, starts)
+    size = np.diff(starts, append=len(xyz))
+    length = np.sqrt((total * total).sum(axis=1))
+    # One place is its own centre; of places that cancel out (both ends of a diameter) the best match stands for them.
+    own = (size == 1) | (length <= NO_DIRECTION * size)
+    return np.where(own[:, None], xyz[starts], total / np.where(own, 1.0, length)[:, None])
 
 
 def swc_estimate(
@@ -87,5 +103,5 @@ def swc_estimate(
     if mode == "reference":
         x, y, z = xyz[members].mean(axis=0)
         return float(np.degrees(np.arcsin(np.clip(z, -1, 1)))), float(np.degrees(np.arctan2(y, x)))
-    out_lat, out_lon = xyz_to_latlon(normalise(_centre(xyz[members])))
+    out_lat, out_lon = xyz_to_latlon(normalise(_centres(xyz[members], np.zeros(1, np.intp))[0]))
     return float(out_lat), float(out_lon)

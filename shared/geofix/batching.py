@@ -43,6 +43,7 @@ class Batcher(Generic[Item, Prepared, Output]):
         runners: one thread each, which alone calls it; batch -> one output an item.
         prepare: item -> what the runners take; called in a preparation thread. None: items are what the runners take.
         prepare_threads: how many of those; none without `prepare`.
+        at_once: items that take no time to prepare: whoever submits them does it, and no thread has to wake for it.
         max_batch: most items of one pass.
         max_queue: most items that wait.
         key: only prepared items of one key share a pass (such as the shape of an array).
@@ -56,6 +57,7 @@ class Batcher(Generic[Item, Prepared, Output]):
         prepare: Callable[[Item], Prepared] | None = None,
         *,
         prepare_threads: int = 1,
+        at_once: Callable[[Item], bool] = lambda _: False,
         max_batch: int = 1,
         max_queue: int = 128,
         key: Callable[[Prepared], Hashable] = lambda _: None,
@@ -64,7 +66,7 @@ class Batcher(Generic[Item, Prepared, Output]):
         self.name = name
         self.counters = Counters()
         self.observer = observer or BatchObserver()
-        self._prepare, self._key = prepare, key
+        self._prepare, self._key, self._at_once = prepare, key, at_once
         self._max_batch, self._max_queue = max_batch, max_queue
         self._prepare_threads = prepare_threads if prepare else 0
         self._most_ahead = max_batch * len(runners) + self._prepare_threads
@@ -111,19 +113,17 @@ class Batcher(Generic[Item, Prepared, Output]):
         """
         loop, now = asyncio.get_running_loop(), time.monotonic()
         entries = [Entry[Item, Prepared, Output](item, deadline, loop.create_future(), loop, now) for item in items]
+        raw, ready = self._sorted(entries)
         with self._lock:
             if self._closed:
                 raise Unavailable(f"{self.name} is shutting down", Reason.SHUTTING_DOWN)
             refusal = self._refusal(len(entries), deadline - now)
-            if refusal is None and self._prepare is not None:
-                self._raw.extend(entries)
-                self._raw_wanted.notify(len(entries))
-            elif refusal is None:
-                for entry in entries:
-                    entry.prepared = cast(Prepared, entry.item)
-                    entry.key = self._key(entry.prepared)
-                self._ready.extend(entries)
-                self._ahead += len(entries)
+            if refusal is None and raw:
+                self._raw.extend(raw)
+                self._raw_wanted.notify(len(raw))
+            if refusal is None and ready:
+                self._ready.extend(ready)
+                self._ahead += len(ready)
                 self._ready_wanted.notify()
         if refusal is not None:
             self.counters.refused += len(entries)
@@ -166,6 +166,23 @@ class Batcher(Generic[Item, Prepared, Output]):
         for thread in self._threads:
             thread.join()
 
+    def _sorted(
+        self, entries: list[Entry[Item, Prepared, Output]]
+    ) -> tuple[list[Entry[Item, Prepared, Output]], list[Entry[Item, Prepared, Output]]]:
+        """The entries that a thread is to prepare, and those that are ready for the device; these are prepared now."""
+        raw: list[Entry[Item, Prepared, Output]] = []
+        ready: list[Entry[Item, Prepared, Output]] = []
+        for entry in entries:
+            if self._prepare is not None and not self._at_once(entry.item):
+                raw.append(entry)
+                continue
+            entry.prepared = cast(Prepared, entry.item)
+            if self._prepare is not None:
+                _prepare(entry, self._prepare)
+            entry.key = self._key(entry.prepared)
+            ready.append(entry)
+        return raw, ready
+
     def _refusal(self, count: int, left_s: float) -> Overloaded | None:
         waiting = len(self._raw) + self._ahead
         expected_s = (waiting + self._running_items) * (self._item_s or 0.0)
@@ -193,9 +210,8 @@ class Batcher(Generic[Item, Prepared, Output]):
                 if not self._wanted(entry):
                     continue
                 self._ahead += 1
-            entry.began = time.monotonic()
             try:
-                entry.prepared = prepare(entry.item)
+                _prepare(entry, prepare)
                 entry.key = self._key(entry.prepared)
             except Exception as error:
                 _fail(entry, error)
@@ -203,7 +219,6 @@ class Batcher(Generic[Item, Prepared, Output]):
                     self._ahead -= 1
                     self._raw_wanted.notify()
                 continue
-            entry.prepare_s = time.monotonic() - entry.began
             with self._lock:
                 if not self._closed:
                     self._ready.append(entry)
@@ -306,6 +321,12 @@ class Batcher(Generic[Item, Prepared, Output]):
         waits = tuple(began - entry.submitted - entry.prepare_s for entry in batch)
         self.observer.batch(BatchRecord(waits, tuple(entry.prepare_s for entry in batch), run_s, failed))
         return run_s
+
+
+def _prepare(entry: Entry[Item, Prepared, Output], prepare: Callable[[Item], Prepared]) -> None:
+    entry.began = time.monotonic()
+    entry.prepared = prepare(entry.item)
+    entry.prepare_s = time.monotonic() - entry.began
 
 
 def _resolve(batch: list[Entry[Any, Any, Any]], done: list[Done[Any]]) -> None:

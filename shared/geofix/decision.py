@@ -129,7 +129,8 @@ def decide(rule: DecisionRule, strategy: Strategy, cells: CellScores, neighbors:
     clusters = clusters_of(neighbors.xyz, rule.eps_km, rule.min_samples)
     if strategy is Strategy.POSTERIOR:
         estimate = kernel_mode(neighbors.xyz, weights, rule.kernel)
-        clusters.sort(key=lambda c: (-float(weights[list(c.members)].sum()), c.best_rank))
+        weight = weights.tolist()
+        clusters.sort(key=lambda c: (-sum(weight[rank] for rank in c.members), c.best_rank))
     else:
         estimate = clusters[0].xyz if clusters else neighbors.xyz[0]
     method = Method.GALLERY_SEARCH if strategy is Strategy.RETRIEVAL else Method.CELL_SEARCH

@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 EARTH_RADIUS_KM = 6371.0088
 """Mean Earth radius R1 of the IUGG (Moritz, Geodetic Reference System 1980), km."""
 
+NO_DIRECTION = 1e-12
+"""Unit vectors whose sum is shorter than this, a vector, cancel out: what is left is rounding."""
+
 FloatArray = NDArray[np.float64]
 
 
@@ -59,6 +62,17 @@ def distance_km(a: ArrayLike, b: ArrayLike) -> FloatArray:
     return EARTH_RADIUS_KM * angle_between(a, b)
 
 
+def chords_between(xyz: FloatArray) -> FloatArray:
+    """Chords between n unit vectors, shape (n, 3) -> (n, n)."""
+    return _lengths([xyz[:, None, axis] - xyz[None, :, axis] for axis in range(3)])
+
+
+def distances_between(xyz: FloatArray) -> FloatArray:
+    """`distance_km` of n unit vectors from one another, shape (n, 3) -> (n, n): three planes are faster than one block."""
+    across = _lengths([xyz[:, None, axis] + xyz[None, :, axis] for axis in range(3)])
+    return np.asarray(2 * EARTH_RADIUS_KM * np.arctan2(chords_between(xyz), across), float)
+
+
 def chord_within(distance_km: float) -> float:
     """The chord between unit vectors that are so many km apart on the Earth, for searches in trees of unit vectors.
 
@@ -81,9 +95,14 @@ def mean_direction(xyz: ArrayLike, weights: ArrayLike | None = None) -> FloatArr
     v = np.asarray(xyz, float).reshape(-1, 3)
     w = np.ones(len(v)) if weights is None else np.asarray(weights, float)
     total = w @ v
-    if len(v) == 0 or np.linalg.norm(total) <= 1e-12 * max(float(np.abs(w).sum()), 1e-300):
+    if len(v) == 0 or np.linalg.norm(total) <= NO_DIRECTION * max(float(np.abs(w).sum()), 1e-300):
         raise ValueError("the places have no mean direction")
     return normalise(total)
+
+
+def _lengths(planes: list[FloatArray]) -> FloatArray:
+    x, y, z = planes
+    return np.sqrt(x * x + y * y + z * z)
 
 
 def destination(lat: ArrayLike, lon: ArrayLike, bearing_deg: ArrayLike, along_km: ArrayLike) -> tuple[Any, Any]:

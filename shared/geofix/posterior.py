@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from geofix.geo import FloatArray, distance_km, normalise
+from geofix.geo import FloatArray, distance_km, distances_between, normalise
 from geofix.mvmf import log_softmax
 
 DENSITY_RADIUS_KM = 25.0
@@ -82,11 +82,6 @@ def neighbor_weights(
     return np.exp(log_softmax(logits))
 
 
-def between(xyz: FloatArray) -> FloatArray:
-    """Distances of n places, unit vectors (n, 3), from one another in km, shape (n, n)."""
-    return distance_km(xyz[:, None, :], xyz[None, :, :])
-
-
 @dataclass(frozen=True)
 class Kernel:
     """Which places speak for one another: (1 − near_share)·exp(−d / scale_km) + near_share·exp(−d / near_km).
@@ -113,9 +108,9 @@ def kernel_mode(
 ) -> FloatArray:
     """The candidate of n, unit vectors (n, 3) with weights (n,), that maximises Σ w·kernel(d); a unit vector of shape (3,).
 
-    `distances`, of `between`, are computed where they are not given.
+    `distances`, of `distances_between`, are computed where they are not given.
     """
-    distances = between(xyz) if distances is None else distances
+    distances = distances_between(xyz) if distances is None else distances
     best = int(np.argmax(kernel(distances) @ weights))
     if kernel.refine_km <= 0:
         return np.asarray(xyz[best])

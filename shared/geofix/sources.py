@@ -24,6 +24,11 @@ class SourceItem:
     source: types_pb2.ImageSource | Array
 
 
+def is_feature(item: SourceItem) -> bool:
+    """Whether `network_input` only has to look at it, since there is nothing to decode."""
+    return not (isinstance(item.source, types_pb2.ImageSource) and item.source.HasField("image"))
+
+
 def network_input(item: SourceItem, manifest: Manifest, limits: ImageLimits) -> Array:
     """The backbone's input, shape (3, height, width), of an image; the feature, shape (feature_dim,), of a feature.
 

@@ -53,6 +53,24 @@ async def test_scores_and_feature_equal_the_local_engine(channel: grpc.aio.Chann
     assert haversine_km(best.latitude, best.longitude, 48.0, 11.0) < 5000
 
 
+async def test_embeddings_come_with_the_scores_where_the_operator_and_the_caller_want_them(
+    channel: grpc.aio.Channel, bundle: Bundle
+) -> None:
+    data = image_of(48.0, 11.0)
+    wanted = pb.ClassifyRequest(sources=[ImageSource(image=data)], with_embedding=True)
+    assert (await rpc.ClassifierServiceStub(channel).Classify(wanted)).results[0].embedding == b""
+    settings = ClassifierSettings(listen=LISTEN, bundle=bundle.directory, also_embed=True)
+    async with running(ClassifierService(settings), settings) as embedding_too:
+        stub = rpc.ClassifierServiceStub(embedding_too)
+        result = (await stub.Classify(wanted)).results[0]
+        unasked = (await stub.Classify(pb.ClassifyRequest(sources=[ImageSource(image=data)]))).results[0]
+        info = await stub.GetModelInfo(pb.ClassifierServiceGetModelInfoRequest())
+    heads = LocalEngine(bundle).heads(np.frombuffer(result.feature, "<f4")[None])[0]
+    np.testing.assert_allclose(np.frombuffer(result.embedding, "<f4"), heads.embedding, atol=1e-6)
+    assert unasked.embedding == b""
+    assert info.embeds
+
+
 async def test_a_feature_gives_the_same_scores_as_its_image(channel: grpc.aio.Channel) -> None:
     stub = rpc.ClassifierServiceStub(channel)
     first = await stub.Classify(pb.ClassifyRequest(sources=[ImageSource(image=image_of(-33.0, 151.0))]))

@@ -99,3 +99,19 @@ def test_no_neighbours() -> None:
     assert clusters_of(np.empty((0, 3)), 1.0) == []
     with pytest.raises(ValueError, match="no neighbours"):
         swc_estimate([], [])
+
+
+def test_places_that_cancel_out_are_stood_for_by_their_best_match() -> None:
+    ends = latlon_to_xyz([20.0, -20.0, 60.0], [30.0, -150.0, 30.0])
+    (both,) = clusters_of(ends[:2], eps_km=20_100)
+    assert both.members == (0, 1)
+    np.testing.assert_array_equal(both.xyz, ends[0])
+    two = clusters_of(ends[[2, 0]], eps_km=1.0)
+    assert [cluster.members for cluster in two] == [(0,), (1,)]
+    np.testing.assert_array_equal(two[1].xyz, ends[0])
+
+
+def test_noise_is_in_no_cluster() -> None:
+    places = latlon_to_xyz([0.0, 50.0, 50.001, 50.002, -40.0], [0.0, 7.0, 7.0, 7.0, 9.0])
+    assert [cluster.members for cluster in clusters_of(places, eps_km=1.0, min_samples=3)] == [(1, 2, 3)]
+    assert clusters_of(places[[0, 4]], eps_km=1.0, min_samples=2) == []

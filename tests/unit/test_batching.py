@@ -246,6 +246,26 @@ async def test_an_item_that_cannot_be_prepared_fails_its_call_alone(make: Any, d
     assert batcher.depth == 0
 
 
+async def test_what_takes_no_time_is_prepared_by_who_submits_it(make: Any, device: Device) -> None:
+    prepared: dict[int, int] = {}
+
+    def prepare(item: int) -> int:
+        if item < 0:
+            raise InvalidInput("less than nothing")
+        prepared[item] = threading.get_ident()
+        return item
+
+    batcher = make(prepare, at_once=lambda item: item < 10)
+    assert await values(batcher, 20, 1, 30, 2) == [40, 2, 60, 4]
+    here = threading.get_ident()
+    assert {item for item, thread in prepared.items() if thread == here} == {1, 2}
+    with pytest.raises(InvalidInput):
+        await values(batcher, 40, -1)
+    await until(lambda: batcher.depth == 0)
+    assert 40 not in prepared  # nothing of a call that cannot be answered is queued
+    assert await values(batcher, 3) == [6]
+
+
 async def test_one_item_that_breaks_a_pass_costs_the_others_nothing(make: Any, device: Device) -> None:
     batcher = make(max_batch=4)
     device.failing = lambda batch: 13 in batch

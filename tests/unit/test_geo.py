@@ -17,6 +17,7 @@ from geofix.geo import (
     chord_within,
     destination,
     distance_km,
+    distances_between,
     haversine_km,
     latlon_to_xyz,
     mean_direction,
@@ -164,3 +165,10 @@ def test_angles_keep_their_digits(angle: float, seed: int) -> None:
     a, b = turn @ [1.0, 0, 0], turn @ [math.cos(angle), math.sin(angle), 0]
     assert float(angle_between(a, b)) == pytest.approx(angle, rel=1e-3, abs=1e-15)
     assert float(distance_km(a, b)) == pytest.approx(EARTH_RADIUS_KM * angle, rel=1e-3, abs=1e-11)
+
+
+@given(st.lists(PLACES, min_size=1, max_size=6))
+def test_distances_between_places_are_those_of_each_pair(places: list[tuple[float, float]]) -> None:
+    lat, lon = zip(*places, strict=True)
+    xyz = latlon_to_xyz([*lat, -lat[0]], [*lon, lon[0] + 180])  # the first place's antipode is among them
+    np.testing.assert_allclose(distances_between(xyz), distance_km(xyz[:, None], xyz[None]), rtol=1e-12, atol=1e-9)

@@ -55,6 +55,7 @@ class InMemory:
         self.failures: dict[str, GeofixError] = {}
         self.asked: list[tuple[str, object, Deadline]] = []
         self.left: list[float] = []
+        self.embedding = b""
 
     def _note(self, name: str, what: object, left: Deadline) -> None:
         self.asked.append((name, what, left))
@@ -64,7 +65,7 @@ class InMemory:
 
     async def classify(self, source: Source, left: Deadline, max_cells: int) -> Classified:
         self._note("classify", source, left)
-        return Classified(self.scores, b"the feature", {"preprocess": 2.0, "inference": 3.0})
+        return Classified(self.scores, b"the feature", {"preprocess": 2.0, "inference": 3.0}, self.embedding)
 
     async def embed(self, feature: bytes, left: Deadline) -> bytes:
         self._note("embed", feature, left)
@@ -97,6 +98,21 @@ async def test_each_service_gets_what_the_one_before_gave(bundle: Bundle) -> Non
         ("embed", b"the feature"),
         ("search", (b"the embedding", SearchPlan(cells, RULE.k), LIVE)),
     ]
+
+
+async def test_a_classifier_that_embeds_too_saves_the_call_of_the_embedder(bundle: Bundle) -> None:
+    services = InMemory(bundle)
+    services.embedding = b"the classifier's"
+    services.failures["embed"] = Unavailable("the embedder is down")
+    answer = await Locator(bundle, services).locate(IMAGE, Options(), LIVE, Clock(100))
+    assert [name for name, _, _ in services.asked] == ["classify", "search"]
+    assert services.asked[1][1] == (
+        b"the classifier's",
+        SearchPlan(tuple(services.scores.cell_id[: RULE.cells].tolist()), RULE.k),
+        LIVE,
+    )
+    assert answer.degraded is None
+    assert "embed" not in answer.timing_ms
 
 
 async def test_the_deadline_is_handed_on_to_each_and_never_begins_anew(bundle: Bundle) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 
 from geofix.aggregate import clusters_of
 from geofix.decision import Decision, DecisionRule, Strategy, decide, plan
-from geofix.geo import FloatArray, distance_km, latlon_to_xyz
+from geofix.geo import FloatArray, distance_km, distances_between, latlon_to_xyz
 from geofix.local import Heads, LocalEngine
-from geofix.posterior import between, kernel_mode, neighbor_weights
+from geofix.posterior import kernel_mode, neighbor_weights
 
 SCORE_SCALE_KM = 300.0
 """An estimate d km off scores exp(−d / this): the middle of the distances that matter."""
@@ -54,7 +54,7 @@ def tune(
             engine.gallery.search(head.embedding, plan(trial, Strategy.POSTERIOR, head.cells).cells, trial.k)[1]
             for head in heads
         ]
-        distances = [between(n.xyz) for n in found]
+        distances = [distances_between(n.xyz) for n in found]
         for temperature in (0.01, 0.015, 0.02, 0.03, 0.05):
             weights = [
                 neighbor_weights(n, h.cells, temperature, start.cell_weight) for n, h in zip(found, heads, strict=True)

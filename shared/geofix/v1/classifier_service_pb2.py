@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from geofix.v1 import types_pb2 as geofix_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"geofix/v1/classifier_service.proto\x12\tgeofix.v1\x1a\x15geofix/v1/types.proto\"M\n\x0f\x43lassifyRequest\x12\'\n\x07sources\x18\x01 \x03(\x0b\x32\x16.geofix.v1.ImageSource\x12\x11\n\tmax_cells\x18\x02 \x01(\x05\"U\n\x10\x43lassifyResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.geofix.v1.ClassifyResult\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"\x87\x01\n\x0e\x43lassifyResult\x12%\n\x06scores\x18\x01 \x01(\x0b\x32\x15.geofix.v1.CellScores\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\x0c\x12\x15\n\rpreprocess_ms\x18\x03 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x04 \x01(\x01\x12\x10\n\x08queue_ms\x18\x05 \x01(\x01\"&\n$ClassifierServiceGetModelInfoRequest\"\x9d\x01\n%ClassifierServiceGetModelInfoResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x13\n\x0b\x66\x65\x61ture_dim\x18\x02 \x01(\x05\x12\x12\n\ncell_count\x18\x03 \x01(\x05\x12\x11\n\tproviders\x18\x04 \x03(\t\x12!\n\x06limits\x18\x05 \x01(\x0b\x32\x11.geofix.v1.Limits2\xcb\x01\n\x11\x43lassifierService\x12\x43\n\x08\x43lassify\x12\x1a.geofix.v1.ClassifyRequest\x1a\x1b.geofix.v1.ClassifyResponse\x12q\n\x0cGetModelInfo\x12/.geofix.v1.ClassifierServiceGetModelInfoRequest\x1a\x30.geofix.v1.ClassifierServiceGetModelInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"geofix/v1/classifier_service.proto\x12\tgeofix.v1\x1a\x15geofix/v1/types.proto\"e\n\x0f\x43lassifyRequest\x12\'\n\x07sources\x18\x01 \x03(\x0b\x32\x16.geofix.v1.ImageSource\x12\x11\n\tmax_cells\x18\x02 \x01(\x05\x12\x16\n\x0ewith_embedding\x18\x03 \x01(\x08\"U\n\x10\x43lassifyResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.geofix.v1.ClassifyResult\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"\x9a\x01\n\x0e\x43lassifyResult\x12%\n\x06scores\x18\x01 \x01(\x0b\x32\x15.geofix.v1.CellScores\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\x0c\x12\x15\n\rpreprocess_ms\x18\x03 \x01(\x01\x12\x14\n\x0cinference_ms\x18\x04 \x01(\x01\x12\x10\n\x08queue_ms\x18\x05 \x01(\x01\x12\x11\n\tembedding\x18\x06 \x01(\x0c\"&\n$ClassifierServiceGetModelInfoRequest\"\xad\x01\n%ClassifierServiceGetModelInfoResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x13\n\x0b\x66\x65\x61ture_dim\x18\x02 \x01(\x05\x12\x12\n\ncell_count\x18\x03 \x01(\x05\x12\x11\n\tproviders\x18\x04 \x03(\t\x12!\n\x06limits\x18\x05 \x01(\x0b\x32\x11.geofix.v1.Limits\x12\x0e\n\x06\x65mbeds\x18\x06 \x01(\x08\x32\xcb\x01\n\x11\x43lassifierService\x12\x43\n\x08\x43lassify\x12\x1a.geofix.v1.ClassifyRequest\x1a\x1b.geofix.v1.ClassifyResponse\x12q\n\x0cGetModelInfo\x12/.geofix.v1.ClassifierServiceGetModelInfoRequest\x1a\x30.geofix.v1.ClassifierServiceGetModelInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,15 +33,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'geofix.v1.classifier_servic
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CLASSIFYREQUEST']._serialized_start=72
-  _globals['_CLASSIFYREQUEST']._serialized_end=149
-  _globals['_CLASSIFYRESPONSE']._serialized_start=151
-  _globals['_CLASSIFYRESPONSE']._serialized_end=236
-  _globals['_CLASSIFYRESULT']._serialized_start=239
-  _globals['_CLASSIFYRESULT']._serialized_end=374
-  _globals['_CLASSIFIERSERVICEGETMODELINFOREQUEST']._serialized_start=376
-  _globals['_CLASSIFIERSERVICEGETMODELINFOREQUEST']._serialized_end=414
-  _globals['_CLASSIFIERSERVICEGETMODELINFORESPONSE']._serialized_start=417
-  _globals['_CLASSIFIERSERVICEGETMODELINFORESPONSE']._serialized_end=574
-  _globals['_CLASSIFIERSERVICE']._serialized_start=577
-  _globals['_CLASSIFIERSERVICE']._serialized_end=780
+  _globals['_CLASSIFYREQUEST']._serialized_end=173
+  _globals['_CLASSIFYRESPONSE']._serialized_start=175
+  _globals['_CLASSIFYRESPONSE']._serialized_end=260
+  _globals['_CLASSIFYRESULT']._serialized_start=263
+  _globals['_CLASSIFYRESULT']._serialized_end=417
+  _globals['_CLASSIFIERSERVICEGETMODELINFOREQUEST']._serialized_start=419
+  _globals['_CLASSIFIERSERVICEGETMODELINFOREQUEST']._serialized_end=457
+  _globals['_CLASSIFIERSERVICEGETMODELINFORESPONSE']._serialized_start=460
+  _globals['_CLASSIFIERSERVICEGETMODELINFORESPONSE']._serialized_end=633
+  _globals['_CLASSIFIERSERVICE']._serialized_start=636
+  _globals['_CLASSIFIERSERVICE']._serialized_end=839
 # @@protoc_insertion_point(module_scope)

@@ -27,8 +27,13 @@ class ClassifyRequest(_message.Message):
 
     SOURCES_FIELD_NUMBER: _builtins.int
     MAX_CELLS_FIELD_NUMBER: _builtins.int
+    WITH_EMBEDDING_FIELD_NUMBER: _builtins.int
     max_cells: _builtins.int
     """How many cells to return for each; 0 means 64; at most 1024 (or the bundle's count, if smaller)."""
+    with_embedding: _builtins.bool
+    """Also embed each item, where this classifier was told to (GEOFIX_ALSO_EMBED); where it was not, no result has an embedding, and
+    EmbedderService makes it from the feature.
+    """
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.ImageSource]:
         """1 to max_batch items."""
@@ -38,10 +43,11 @@ class ClassifyRequest(_message.Message):
         *,
         sources: _abc.Iterable[_types_pb2.ImageSource] | None = ...,
         max_cells: _builtins.int = ...,
+        with_embedding: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_cells", b"max_cells", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_cells", b"max_cells", "sources", b"sources", "with_embedding", b"with_embedding"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -86,6 +92,7 @@ class ClassifyResult(_message.Message):
     PREPROCESS_MS_FIELD_NUMBER: _builtins.int
     INFERENCE_MS_FIELD_NUMBER: _builtins.int
     QUEUE_MS_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
     feature: _builtins.bytes
     """The backbone's feature, little-endian float32, feature_dim values."""
     preprocess_ms: _builtins.float
@@ -94,6 +101,10 @@ class ClassifyResult(_message.Message):
     """Time spent in the networks, milliseconds; shared by the items of a batch."""
     queue_ms: _builtins.float
     """Time spent waiting, for a decoder and for the networks, milliseconds."""
+    embedding: _builtins.bytes
+    """The unit embedding of the feature, little-endian float32, embedding_dim values, as EmbedderService makes it; empty unless it was
+    asked for and this classifier embeds.
+    """
     @_builtins.property
     def scores(self) -> _types_pb2.CellScores:
         """The best cells."""
@@ -106,10 +117,11 @@ class ClassifyResult(_message.Message):
         preprocess_ms: _builtins.float = ...,
         inference_ms: _builtins.float = ...,
         queue_ms: _builtins.float = ...,
+        embedding: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "inference_ms", b"inference_ms", "preprocess_ms", b"preprocess_ms", "queue_ms", b"queue_ms", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "feature", b"feature", "inference_ms", b"inference_ms", "preprocess_ms", b"preprocess_ms", "queue_ms", b"queue_ms", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -143,12 +155,15 @@ class ClassifierServiceGetModelInfoResponse(_message.Message):
     CELL_COUNT_FIELD_NUMBER: _builtins.int
     PROVIDERS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    EMBEDS_FIELD_NUMBER: _builtins.int
     model_version: _builtins.str
     """`<bundle>@<content hash>`."""
     feature_dim: _builtins.int
     """Values of a feature."""
     cell_count: _builtins.int
     """Cells of the partition."""
+    embeds: _builtins.bool
+    """Whether results have an embedding where one is asked for."""
     @_builtins.property
     def providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """ONNX Runtime execution providers in use, in order of preference."""
@@ -165,10 +180,11 @@ class ClassifierServiceGetModelInfoResponse(_message.Message):
         cell_count: _builtins.int = ...,
         providers: _abc.Iterable[_builtins.str] | None = ...,
         limits: _types_pb2.Limits | None = ...,
+        embeds: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cell_count", b"cell_count", "feature_dim", b"feature_dim", "limits", b"limits", "model_version", b"model_version", "providers", b"providers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cell_count", b"cell_count", "embeds", b"embeds", "feature_dim", b"feature_dim", "limits", b"limits", "model_version", b"model_version", "providers", b"providers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
