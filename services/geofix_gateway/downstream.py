@@ -45,9 +45,9 @@ FAILURES, PAUSE_S, MOST_PAUSE_S = 5, 0.5, 2.0
 """After so many failures in a row a service of the search is left alone, but for one call in each pause."""
 FAIR_S = 1.0
 """A call that was given less time than this and ran out of it says nothing about the service."""
-_NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 WORTH_S = 0.1
 """A call that ran out of time is made again if its deadline has moved back by more than this."""
+_NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 
 
 def within(seconds: float) -> Deadline:
