@@ -42,8 +42,9 @@ class Classifier:
         self.cells = bundle.cells
         self._backbone = ElasticSession(bundle.path(BACKBONE), placement)
         self._head = OnnxSession(bundle.path(CLASSIFIER), placement.providers, 1, placement.sizes)
-        module = OnnxSession(bundle.path(EMBEDDER), placement.providers, 1, placement.sizes) if also_embed else None
-        self._module = module
+        self._module: OnnxSession | None = None
+        if also_embed:
+            self._module = OnnxSession(bundle.path(EMBEDDER), placement.providers, 1, placement.sizes)
         self._sizes = placement.sizes
         self.providers = self._backbone.providers
 

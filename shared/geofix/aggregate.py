@@ -18,7 +18,6 @@ from geofix.geo import (
     chord_within,
     chords_between,
     latlon_to_xyz,
-    normalise,
     xyz_to_latlon,
 )
 
@@ -99,9 +98,8 @@ def swc_estimate(
         raise ValueError("no neighbours to aggregate")
     xyz = latlon_to_xyz(lats, lons)
     largest = clusters_of(xyz, eps_km, min_samples)
-    members = list(largest[0].members) if largest else [0]
     if mode == "reference":
-        x, y, z = xyz[members].mean(axis=0)
+        x, y, z = xyz[list(largest[0].members) if largest else [0]].mean(axis=0)
         return float(np.degrees(np.arcsin(np.clip(z, -1, 1)))), float(np.degrees(np.arctan2(y, x)))
-    out_lat, out_lon = xyz_to_latlon(normalise(_centres(xyz[members], np.zeros(1, np.intp))[0]))
+    out_lat, out_lon = xyz_to_latlon(largest[0].xyz if largest else xyz[0])
     return float(out_lat), float(out_lon)

@@ -43,7 +43,8 @@ class Batcher(Generic[Item, Prepared, Output]):
         runners: one thread each, which alone calls it; batch -> one output an item.
         prepare: item -> what the runners take; called in a preparation thread. None: items are what the runners take.
         prepare_threads: how many of those; none without `prepare`.
-        at_once: items that take no time to prepare: whoever submits them does it, and no thread has to wake for it.
+        at_once: items that take no time to prepare: where nothing waits, whoever submits them does it, and no thread has to wake
+            for it. Behind others they wait their turn.
         max_batch: most items of one pass.
         max_queue: most items that wait.
         key: only prepared items of one key share a pass (such as the shape of an array).
@@ -113,7 +114,7 @@ class Batcher(Generic[Item, Prepared, Output]):
         """
         loop, now = asyncio.get_running_loop(), time.monotonic()
         entries = [Entry[Item, Prepared, Output](item, deadline, loop.create_future(), loop, now) for item in items]
-        raw, ready = self._sorted(entries)
+        raw, ready = self._split(entries)
         with self._lock:
             if self._closed:
                 raise Unavailable(f"{self.name} is shutting down", Reason.SHUTTING_DOWN)
@@ -166,14 +167,15 @@ class Batcher(Generic[Item, Prepared, Output]):
         for thread in self._threads:
             thread.join()
 
-    def _sorted(
+    def _split(
         self, entries: list[Entry[Item, Prepared, Output]]
     ) -> tuple[list[Entry[Item, Prepared, Output]], list[Entry[Item, Prepared, Output]]]:
         """The entries that a thread is to prepare, and those that are ready for the device; these are prepared now."""
+        nothing_waits = not self._raw and self._ahead < self._most_ahead
         raw: list[Entry[Item, Prepared, Output]] = []
         ready: list[Entry[Item, Prepared, Output]] = []
         for entry in entries:
-            if self._prepare is not None and not self._at_once(entry.item):
+            if self._prepare is not None and not (nothing_waits and self._at_once(entry.item)):
                 raw.append(entry)
                 continue
             entry.prepared = cast(Prepared, entry.item)

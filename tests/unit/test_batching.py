@@ -266,6 +266,19 @@ async def test_what_takes_no_time_is_prepared_by_who_submits_it(make: Any, devic
     assert await values(batcher, 3) == [6]
 
 
+async def test_what_takes_no_time_overtakes_nothing_that_waits(make: Any, device: Device) -> None:
+    batcher = make(lambda item: item, at_once=lambda item: item < 10)
+    device.gate.clear()
+    calls = [asyncio.create_task(values(batcher, 0))]
+    await device.until_entered()
+    for item in (20, 30, 40, 1, 50, 2):
+        calls.append(asyncio.create_task(values(batcher, item)))
+        await until(lambda: batcher.depth == len(calls) - 1)
+    device.gate.set()
+    await asyncio.gather(*calls)
+    assert device.passes == [[0], [20], [30], [40], [1], [50], [2]]
+
+
 async def test_one_item_that_breaks_a_pass_costs_the_others_nothing(make: Any, device: Device) -> None:
     batcher = make(max_batch=4)
     device.failing = lambda batch: 13 in batch
