@@ -12,7 +12,7 @@ TORCH := torch==2.13.0
 BUNDLE ?= bundles/orbit
 GROUND_BUNDLE ?= bundles/cities
 PIP_AUDIT := build/audit/bin/pip-audit
-AUDIT = $(PYTHON) tools/audit.py $(PIP_AUDIT) $(wildcard requirements/*-*pu.txt)
+AUDIT = $(PYTHON) tools/audit.py $(PIP_AUDIT) $(wildcard requirements/*-*.txt)
 
 FUZZ_INPUTS ?= 100000
 
@@ -75,7 +75,7 @@ $(PIP_AUDIT):
 	@$(PYTHON) -m venv build/audit && build/audit/bin/pip install -q pip-audit==2.10.1
 
 .PHONY: bench-retrieval bench-build gallery-kills gallery-photos
-bench-retrieval: setup ## searches in a gallery: Lite, a server, numpy, faiss, LanceDB, usearch (some 12 minutes; RETRIEVAL=--small)
+bench-retrieval: setup ## searches in a gallery: Lite, a server, numpy, faiss, LanceDB, usearch (12 minutes to half an hour; RETRIEVAL=--small)
 	@$(PIP) --editable '.[bench]'
 	@$(BIN)/python benchmarks/retrieval.py $(RETRIEVAL)
 
@@ -110,7 +110,7 @@ compose-test: setup ## build and run docker-compose.yml: locate, kill, roll, sto
 
 sbom: setup ## write a CycloneDX bill of materials for each image's requirements into dist/
 	@test -x build/sbom/bin/cyclonedx-py || { $(PYTHON) -m venv build/sbom && build/sbom/bin/pip install -q cyclonedx-bom==7.2.1; }
-	@mkdir -p dist && for list in requirements/*-*pu.txt; do \
+	@mkdir -p dist && for list in requirements/*-*.txt; do \
 		build/sbom/bin/cyclonedx-py requirements $$list --of JSON -o dist/sbom-$$(basename $$list .txt).json; done; ls -l dist/sbom-*
 
 k8s-check: setup-test ## build every overlay with every component, check schemas, settings and policies
@@ -121,8 +121,9 @@ k8s-check: setup-test ## build every overlay with every component, check schemas
 
 lock: ## resolve what images install (requirements/, with hashes), from pyproject.toml and constraints.txt
 	@test -x build/lock/bin/pip-compile || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install -q pip-tools==7.6.2; }
+	@sed -i 's#^geofix @ file:\.#geofix @ file://$(CURDIR)#' requirements/lock.txt # pip-compile starts from it, to change no more than it must
 	@build/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-find-links \
-		$(foreach extra,$(SERVICES) lite cpu gpu metrics otel,--extra $(extra)) --constraint constraints.txt --output-file requirements/lock.txt pyproject.toml
+		$(foreach extra,$(SERVICES) lite cpu gpu openvino metrics otel,--extra $(extra)) --constraint constraints.txt --output-file requirements/lock.txt pyproject.toml
 	@sed -i 's#^geofix @ file:///.*#geofix @ file:.#' requirements/lock.txt # where it was resolved is nobody's business
 	@$(PYTHON) tools/make_requirements.py
 
@@ -167,7 +168,7 @@ $(VENV)/.serving: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.testing: pyproject.toml constraints.txt tools/constraints-no-deps.txt $(VENV)/.serving
 	@echo "installing what the tests need, torch among it (some minutes) ..."
 	@$(PIP) $(TORCH_INDEX) $(TORCH)
-	@$(PIP) --editable '.[up,cpu,train,swc,ray,dev]'
+	@$(PIP) --editable '.[up,cpu,openvino,train,swc,ray,dev]'
 	@# timm asks for a torchvision that matches a torch build; the plain wheel is enough for it (docs/training.md)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tools/constraints-no-deps.txt
 	@touch $@

@@ -13,9 +13,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geofix.gallery.admin import DirectAdmin
 from geofix.gallery.calls import Call
@@ -27,8 +29,8 @@ from retrieval_libraries import Faiss, Lance, Library, Numpy, Searches, Usearch,
 from retrieval_milvus import PymilvusAlone, Service, fill, insert_rates, server, write_bundle
 
 CLIENTS = (4, 16)
-CHECKED, WARM = 50, 20
-"""Queries whose answers are compared, and queries before the clock starts."""
+CHECKED, WARM, TURNS = 50, 20, 4
+"""Queries whose answers are compared, queries before the clock starts, and how often backends that are compared take turns."""
 HEAD = (
     "| backend | images | cells | p50 ms | p90 | p99 | q/s, 1 client | 4 | 16 | recall@10 | build s | disk MB | memory MB |\n"
     "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
@@ -59,6 +61,22 @@ def closed_loop(
     return len(taken) / (time.perf_counter() - began), taken
 
 
+@dataclass(frozen=True)
+class Backend:
+    """What is searched, and what it took to get there; None where that is not its own.
+
+    Args:
+        disk: bytes.
+        memory: MB resident.
+    """
+
+    name: str
+    searches: Searches
+    build_s: float | None = None
+    disk: int | None = None
+    memory: float | None = None
+
+
 class Table:
     """Measures searches and prints a line of the table for each.
 
@@ -68,29 +86,44 @@ class Table:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self.p50: dict[tuple[str, int, int], float] = {}
         print(HEAD)
 
-    def measure(
-        self, name: str, data: Data, searches: Searches, build_s: float | None, disk: int | None, memory: float | None
-    ) -> None:
-        """A line for one cell and one for five."""
+    def measure(self, data: Data, *backends: Backend) -> None:
+        """A line for one cell and one for five; several backends take turns, for a machine's speed drifts."""
         for cells in (1, 5):
             queries = data.queries(2_000, cells, seed=cells)
             checked = data.queries(CHECKED, cells, seed=100 + cells)
-            found = recall([searches.search(query) for query in checked], [data.exact(query) for query in checked])
-            for query in queries[-WARM:]:
-                searches.search(query)
-            rate, times = closed_loop(searches, queries, 1, 2 * self._seconds)
-            rates = [closed_loop(searches, queries, clients, self._seconds)[0] for clients in CLIENTS]
-            percentiles = np.percentile(times, [50, 90, 99])
-            self.p50[name, len(data), cells] = float(percentiles[0])
-            shown = " | ".join(f"{value:.2f}" for value in percentiles)
-            many = " | ".join(f"{value:,.0f}" for value in (rate, *rates))
-            beside = " | ".join(
-                "–" if value is None else f"{value:,.0f}" for value in (build_s, disk and disk / 1e6, memory)
-            )
-            print(f"| {name} | {len(data):,} | {cells} | {shown} | {many} | {found:.4f} | {beside} |", flush=True)
+            exact = [data.exact(query) for query in checked]
+            found = [recall([backend.searches.search(query) for query in checked], exact) for backend in backends]
+            for backend in backends:
+                for query in queries[-WARM:]:
+                    backend.searches.search(query)
+            times: list[list[float]] = [[] for _ in backends]
+            rates: list[list[tuple[float, ...]]] = [[] for _ in backends]
+            turns = TURNS if len(backends) > 1 else 1
+            for turn in range(turns):
+                asked = queries[turn * len(queries) // turns :] + queries[: turn * len(queries) // turns]
+                for index, backend in enumerate(backends):
+                    rate, taken = closed_loop(backend.searches, asked, 1, 2 * self._seconds / turns)
+                    loops = [
+                        closed_loop(backend.searches, asked, clients, self._seconds / turns) for clients in CLIENTS
+                    ]
+                    times[index] += taken
+                    rates[index].append((rate, *(loop[0] for loop in loops)))
+            for index, backend in enumerate(backends):
+                self._print(backend, len(data), cells, times[index], np.mean(rates[index], axis=0), found[index])
+
+    @staticmethod
+    def _print(
+        backend: Backend, images: int, cells: int, times: list[float], rates: NDArray[np.float64], found: float
+    ) -> None:
+        shown = " | ".join(f"{value:.2f}" for value in np.percentile(times, [50, 90, 99]))
+        many = " | ".join(f"{value:,.0f}" for value in rates)
+        mb = None if backend.disk is None else backend.disk / 1e6
+        beside = " | ".join(
+            "–" if value is None else f"{value:,.0f}" for value in (backend.build_s, mb, backend.memory)
+        )
+        print(f"| {backend.name} | {images:,} | {cells} | {shown} | {many} | {found:.4f} | {beside} |", flush=True)
 
 
 def libraries(table: Table, data: Data, kinds: Sequence[Callable[[Data], Library]]) -> None:
@@ -100,7 +133,8 @@ def libraries(table: Table, data: Data, kinds: Sequence[Callable[[Data], Library
         before, began = _own_memory(), time.perf_counter()
         library = kind(data)
         built = time.perf_counter() - began
-        table.measure(library.name, data, library, built, library.disk, max(0.0, _own_memory() - before))
+        memory = max(0.0, _own_memory() - before)
+        table.measure(data, Backend(library.name, library, built, library.disk, memory))
         library.close()
 
 
@@ -116,8 +150,8 @@ def lite(table: Table, data: Data, directory: Path, cells: int) -> None:
     try:
         searching = service.searching(info.name)
         searching.search(data.queries(1, 1, 0)[0])
-        name = "Milvus Lite, through the service"
-        table.measure(name, data, searching, built, size_of(uri), resident_mb(service.pid))
+        memory = resident_mb(service.pid)
+        table.measure(data, Backend("Milvus Lite, through the service", searching, built, size_of(uri), memory))
     finally:
         service.close()
 
@@ -131,37 +165,44 @@ def on_server(table: Table, sizes: Sequence[Data], directory: Path, given: str, 
         facts.append(
             f"rows a second inserted, server: geofix {ours:,.0f}, pymilvus alone {alone:,.0f}: ratio {ours / alone:.2f}"
         )
-        service: Service | None = None
         searched: list[tuple[Data, GalleryInfo]] = []
+        taken: list[tuple[float, int | None, float | None]] = []
         for data in sizes:
             used = size_of(files) if files else 0
             began = time.perf_counter()
             searched.append((data, fill(DirectAdmin(store, bundle), f"n{len(data)}", data)))
             built = time.perf_counter() - began
-            info = searched[-1][1]
-            service = service or Service(bundle, uri, directory)
-            settle(pid)
-            memory = resident_mb(pid) if pid else None
-            disk = size_of(files) - used if files else None
-            through, direct = service.searching(info.name), PymilvusAlone(uri, info)
-            table.measure("Milvus server, through the service", data, through, built, disk, memory)
-            table.measure("Milvus server, pymilvus alone", data, direct, None, None, None)
+            taken.append((built, size_of(files) - used if files else None, resident_mb(pid) if pid else None))
+        service = Service(bundle, uri, directory)
+        facts.append(settle(pid))
+        for (data, info), (built, disk, memory) in zip(searched, taken, strict=True):
+            direct = PymilvusAlone(uri, info)
+            through = Backend("Milvus server, through the service", service.searching(info.name), built, disk, memory)
+            table.measure(data, through, Backend("Milvus server, pymilvus alone", direct))
             direct.close()
-        assert service is not None
         facts += _ratios(service, uri, searched, seconds)
         facts.append(_processor_time(store, uri, *searched[-1]))
         service.close()
     print("\n" + "\n".join(f"- {fact}" for fact in facts))
 
 
-def settle(pid: int | None, most_s: float = 120.0) -> None:
-    """Wait until a server that was filled has put its segments in order: until it uses under a fifth of a core for 3 s."""
-    end = time.monotonic() + most_s
-    while pid is not None and time.monotonic() < end:
+def settle(pid: int | None, quiet_s: float = 75.0, most_s: float = 1200.0) -> str:
+    """Wait until a server that was filled has put its segments in order; says how that ended.
+
+    It has when it used under a fifth of a core in every 5 s of `quiet_s`: Milvus looks for segments to compact once a minute
+    (dataCoord.compaction.globalInterval), and is still between two rounds.
+    """
+    if pid is None:
+        return "measured at once: whether the server had put its segments in order is not known"
+    began = calm = time.monotonic()
+    while time.monotonic() < calm + quiet_s:
+        if time.monotonic() > began + most_s:
+            return f"the server had not put its segments in order {most_s:.0f} s after it was filled: measured all the same"
         before = processor_s(pid)
-        time.sleep(3)
-        if processor_s(pid) - before < 0.6:
-            return
+        time.sleep(5)
+        if processor_s(pid) - before > 1.0:
+            calm = time.monotonic()
+    return f"measured when the server had put its segments in order, {calm - began:.0f} s after it was filled"
 
 
 def _ratios(service: Service, uri: str, searched: Sequence[tuple[Data, GalleryInfo]], seconds: float) -> list[str]:
