@@ -73,7 +73,7 @@ def photographed(folder: Path, backbone: Mapping[str, object], baseline: object 
             "train": train | {"epochs": 2, "learning_rate": 0.001},
         },
         baseline=baseline,
-        gallery={"published_only": True, "decimals": 2, "augment": {"share": 0.5}},
+        gallery={"published_only": True, "decimals": 2, "augment": {"share": 0.5}, "hubs": {"neighbors": 5}},
     )
     return run_partition(read_experiment(config), Collection(manifest=folder / "manifest.csv"), folder / "work")
 
