@@ -7,6 +7,7 @@ decides, DBSCAN included: the same work, with nothing between its parts.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,8 +24,12 @@ from geofix.geo import latlon_to_xyz
 from geofix.images import ImageLimits, read_input
 from geofix.local import TOP_CELLS
 from geofix.onnx import OnnxSession
+from geofix.placement import CPU
 from geofix.posterior import CellScores, Neighbors
 from loops import serve
+
+PROVIDERS = tuple((os.environ.get("GEOFIX_PROVIDERS") or CPU).split(","))
+"""The backbone's: those that the platform's services are started with."""
 
 
 class Bare:
@@ -41,7 +46,7 @@ class Bare:
     def __init__(self, bundle: Bundle, client: MilvusClient, collection: str, partitions: int, threads: int) -> None:
         self._bundle, self._client = bundle, client
         self._collection, self._partitions = collection, partitions
-        self._backbone = OnnxSession(bundle.path(BACKBONE), threads=threads)
+        self._backbone = OnnxSession(bundle.path(BACKBONE), PROVIDERS, threads)
         self._head = OnnxSession(bundle.path(CLASSIFIER), threads=1)
         self._embedder = OnnxSession(bundle.path(EMBEDDER), threads=1)
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 IMAGES = {
     "classifier-cpu": ("classifier", "cpu"),
     "classifier-gpu": ("classifier", "gpu"),
+    "classifier-openvino": ("classifier", "openvino"),
     "embedder-cpu": ("embedder", "cpu"),
     "embedder-gpu": ("embedder", "gpu"),
     "retrieval-cpu": ("retrieval", "lite"),

@@ -1,4 +1,4 @@
-"""The one place that decides how ONNX Runtime runs a model: providers, threads, and the refusal to fall back silently."""
+"""The one place that decides how a model is run: providers, threads, and the refusal to fall back silently."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geofix.cpus import available_cpus
 from geofix.errors import MismatchError, Reason
-from geofix.placement import CPU, Placement
+from geofix.openvino_model import OpenVinoModel
+from geofix.placement import CPU, OPENVINO, Placement
 
 # ONNX Runtime carries telemetry to Microsoft and leaves a device id in the home directory, unless told not to before its import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -21,6 +23,17 @@ import onnxruntime as ort
 Array = NDArray[np.float32]
 _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 """Where a provider's memory is, for those that do not compute in the host's."""
+
+
+class _Engine(Protocol):
+    """A model that is loaded."""
+
+    providers: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def run(self, batch: Array) -> list[Array]:
+        """Run a batch, shape (n, ...); the outputs in their order."""
 
 
 class OnnxSession:
@@ -42,14 +55,30 @@ class OnnxSession:
     def __init__(
         self, model: Path, providers: Sequence[str] = (CPU,), threads: int = 0, sizes: Sequence[int] = ()
     ) -> None:
-        asked = list(providers)
+        engine: _Engine
+        if len(providers) == 1 and providers[0] in OPENVINO:
+            engine = OpenVinoModel(model, providers[0], threads)
+        else:
+            engine = _OnnxRuntime(model, list(providers), threads)
+        self._engine = engine
+        self.providers, self.inputs, self.outputs = engine.providers, engine.inputs, engine.outputs
+        self._sizes = tuple(sizes)
+
+    def run(self, batch: Array) -> dict[str, Array]:
+        """Run a batch, shape (n, ...), through the model's single input; outputs by name, each of shape (n, ...)."""
+        count = len(batch)
+        values = self._engine.run(np.ascontiguousarray(_padded(batch, self._sizes), np.float32))
+        return {name: value[:count] for name, value in zip(self.outputs, values, strict=True)}
+
+
+class _OnnxRuntime:
+    def __init__(self, model: Path, asked: list[str], threads: int) -> None:
         absent = [name for name in asked if name not in ort.get_available_providers()]
         if absent:
             raise _mismatch(asked, ort.get_available_providers())
         if any(name in _DEVICES for name in asked):
-            ort.preload_dlls(
-                directory=""
-            )  # CUDA and cuDNN of the `gpu` extra lie in site-packages, where no loader looks
+            # CUDA and cuDNN of the `gpu` extra lie in site-packages, where no loader looks.
+            ort.preload_dlls(directory="")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or available_cpus()
         options.inter_op_num_threads = 1
@@ -66,19 +95,13 @@ class OnnxSession:
         self.providers: tuple[str, ...] = tuple(in_use)
         self.inputs: tuple[str, ...] = tuple(node.name for node in self._session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(node.name for node in self._session.get_outputs())
-        self._sizes = tuple(sizes)
         self._device = _DEVICES.get(asked[0])
         self._device_inputs: dict[tuple[int, ...], ort.OrtValue] = {}
 
-    def run(self, batch: Array) -> dict[str, Array]:
-        """Run a batch, shape (n, ...), through the model's single input; outputs by name, each of shape (n, ...)."""
-        count = len(batch)
-        padded = np.ascontiguousarray(_padded(batch, self._sizes), np.float32)
+    def run(self, batch: Array) -> list[Array]:
         if self._device is None:
-            values = self._session.run(list(self.outputs), {self.inputs[0]: padded})
-        else:
-            values = self._run_bound(padded, self._device)
-        return {name: value[:count] for name, value in zip(self.outputs, values, strict=True)}
+            return list(self._session.run(list(self.outputs), {self.inputs[0]: batch}))
+        return self._run_bound(batch, self._device)
 
     def _run_bound(self, batch: Array, device: str) -> list[Array]:
         """Run with the input in device memory that is allocated once a shape, and one copy back; for one thread at a time."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from geofix.cpus import available_cpus
 
 CPU = "CPUExecutionProvider"
+OPENVINO = {"OpenVINO": "f32", "OpenVINO_BF16": "bf16"}
+"""Providers that are OpenVINO's own runtime, on the CPU, and the precision that each computes in; each stands alone."""
 DEVICE_SIZES = (1, 2, 4, 8, 16, 32)
 """Batch sizes on a GPU: a batch is padded to the next, for a device is fast on shapes that it has seen."""
 
@@ -16,7 +18,7 @@ class Placement:
     """What the settings ask for, with what follows from it.
 
     Attributes:
-        providers: ONNX Runtime execution providers, in order of preference; those named must be in use.
+        providers: ONNX Runtime execution providers, in order of preference, or one of `OPENVINO`; those named must be in use.
         threads: of one pass on the CPU; 0: one where passes share the cores, all cores for a pass that is alone.
         batch_sizes: of a pass, ascending; empty: 1 on the CPU, `DEVICE_SIZES` elsewhere.
     """
@@ -27,8 +29,13 @@ class Placement:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the CPU is the provider of first choice."""
-        return self.providers[0] == CPU
+        """Whether the CPU is what is preferred."""
+        return self.providers[0] in (CPU, *OPENVINO)
+
+    @property
+    def small(self) -> tuple[str, ...]:
+        """The providers of the small networks behind the backbone. OpenVINO gains nothing there, and a precision would lose."""
+        return (CPU,) if self.providers[0] in OPENVINO else self.providers
 
     @property
     def lanes(self) -> int:

@@ -140,7 +140,8 @@ class ModelSettings(ServiceSettings):
         pattern=r"^\w+(,\w+)*$",
         description=(
             "ONNX Runtime execution providers in order of preference, by commas. The service is ready only when they "
-            "are in use: a GPU that was asked for and is not there is an error, not a slow service"
+            "are in use: a GPU that was asked for and is not there is an error, not a slow service. Or OpenVINO, or "
+            "OpenVINO_BF16 (bfloat16), alone: docs/openvino.md"
         ),
     )
     threads: int = Field(

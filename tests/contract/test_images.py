@@ -38,6 +38,7 @@ def test_an_image_installs_what_was_tested_by_its_hash_and_no_torch(image: str) 
         assert pinned[1] == tested.get(name, pinned[1]), name
     assert not entries(text).keys() & {"torch", "torchvision", "timm", "pip", "setuptools", "pytest"}
     assert ("onnxruntime-gpu" in entries(text)) == image.endswith("-gpu")
+    assert ("openvino" in entries(text)) == image.endswith("-openvino")
 
 
 def test_every_service_has_an_image_a_compose_service_and_a_health_check() -> None:

@@ -93,13 +93,14 @@ def test_a_batch_is_padded_to_the_next_size_and_the_padding_is_not_answered(
 ) -> None:
     plain, session = OnnxSession(model), OnnxSession(model, sizes=(1, 4))
     seen: list[int] = []
-    run = session._session.run
+    engine = session._engine._session  # type: ignore[union-attr]
+    run = engine.run
 
     def counted(outputs: list[str], inputs: dict[str, onnx.Array]) -> Any:
         seen.append(len(inputs["image"]))
         return run(outputs, inputs)
 
-    monkeypatch.setattr(session._session, "run", counted)
+    monkeypatch.setattr(engine, "run", counted)
     found = session.run(images(count))["feature"]
     assert seen == [padded]
     np.testing.assert_allclose(found, plain.run(images(count))["feature"], atol=1e-6)
@@ -112,7 +113,8 @@ def test_input_and_outputs_bound_to_device_memory_give_the_same(model: Path, mon
     for count, seed in ((1, 1), (3, 2), (1, 3), (4, 4)):
         batch = images(count, seed)
         np.testing.assert_allclose(bound.run(batch)["feature"], plain.run(batch)["feature"], atol=1e-6)
-    assert sorted(shape[0] for shape in bound._device_inputs) == [1, 4]
+    shapes = bound._engine._device_inputs  # type: ignore[union-attr]
+    assert sorted(shape[0] for shape in shapes) == [1, 4]
 
 
 def test_a_pass_that_is_alone_gets_all_cores_and_one_beside_it_gets_one(

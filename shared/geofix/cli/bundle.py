@@ -1,14 +1,18 @@
-"""`geofix bundle`: what a bundle is, whether it is whole, and how two differ."""
+"""`geofix bundle`: what a bundle is, whether it is whole, how two differ, whether it runs elsewhere as here."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from geofix.bundle import Bundle, Manifest
 
 app = typer.Typer(
@@ -87,6 +91,54 @@ def diff(
         if not fields and not files:
             print("no difference")
     raise typer.Exit(1 if fields or files else 0)
+
+
+@app.command(epilog="Example: geofix bundle agree bundles/orbit photos/ --provider OpenVINO_BF16")
+def agree(
+    directory: DirArgument,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders, patterns or URLs.")],
+    provider: Annotated[str, typer.Option(help="As in GEOFIX_PROVIDERS.")] = "OpenVINO_BF16",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure whether a bundle says the same of your images on another execution provider as on the CPU in float32.
+
+    Exit codes: 0 it does (the same best cell for 99 % of the images, embeddings with a mean cosine of 0.999), 1 it does not, or
+    there is no such provider or no image, 2 usage.
+    """
+    from dataclasses import asdict
+
+    from geofix.agreement import COSINE, TOP_CELL, compare
+    from geofix.cli.inputs import find_inputs
+    from geofix.cli.output import say
+    from geofix.errors import GeofixError
+    from geofix.images import ImageLimits, read_input
+
+    bundle = _loaded("agree", directory, verify=True)
+
+    def prepared() -> Iterator[NDArray[np.float32]]:
+        for found in find_inputs(images):
+            try:
+                yield read_input(found.read(), bundle.manifest.preprocessing, ImageLimits())
+            except GeofixError as error:
+                say(f"geofix bundle agree: {found.name}: {error.message}")
+
+    try:
+        bundle.manifest.check_takes_images()
+        result = compare(bundle, provider, prepared())
+    except (GeofixError, ValueError) as error:
+        say(f"geofix bundle agree: {error}")
+        raise typer.Exit(1) from error
+    if as_json:
+        print(json.dumps({**asdict(result), "holds": result.holds}))
+    else:
+        print(
+            f"{result.images} images, {provider} against float32 on the CPU\n"
+            f"  the same best cell     {result.top_cell:.1%} (must {TOP_CELL:.0%})\n"
+            f"  cosine of embeddings   {result.cosine:.5f} on average (must {COSINE}), {result.worst_cosine:.5f} at worst\n"
+            f"  backbone, one thread   {result.faster:.2f} times as fast\n"
+            + ("It agrees." if result.holds else "It does not agree: do not serve this bundle with it.")
+        )
+    raise typer.Exit(0 if result.holds else 1)
 
 
 def _loaded(command: str, directory: Path, verify: bool) -> Bundle:

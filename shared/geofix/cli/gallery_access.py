@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geofix.placement import CPU, Placement
+
 if TYPE_CHECKING:
     from geofix.bundle import Bundle
     from geofix.gallery.admin import GalleryAdmin
@@ -155,8 +157,11 @@ def chosen_networks(bundle: Bundle, classifier: str, embedder: str, cores: int |
             "there is no ONNX Runtime here: pip install 'geofix[gallery,cpu]', or name running services with --classifier and "
             "--embedder"
         )
-    providers = os.environ.get("GEOFIX_PROVIDERS") or "CPUExecutionProvider"
-    return LocalNetworks(bundle, tuple(providers.split(",")), cores)
+    return LocalNetworks(bundle, _providers(), cores)
+
+
+def _providers() -> tuple[str, ...]:
+    return tuple((os.environ.get("GEOFIX_PROVIDERS") or CPU).split(","))
 
 
 def ray_cluster(
@@ -178,7 +183,7 @@ def ray_cluster(
             "--engine ray: the workers cannot share a Milvus Lite directory: start `geofix up`, name a retrieval service with "
             "--admin, or a Milvus server in GEOFIX_MILVUS_URI"
         )
-    on_cpu = (os.environ.get("GEOFIX_PROVIDERS") or "CPUExecutionProvider").startswith("CPU")
+    on_cpu = Placement(_providers()).on_cpu
     return Cluster(
         partial(Bundle.load, bundle.directory.resolve()),
         partial(open_server, address),

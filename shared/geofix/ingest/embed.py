@@ -16,6 +16,7 @@ from geofix.cpus import available_cpus
 from geofix.errors import MismatchError, Reason
 from geofix.ingest.stages import Prepared
 from geofix.local import TOP_CELLS
+from geofix.placement import CPU, Placement
 from geofix.posterior import CellScores
 from geofix.v1 import (
     classifier_service_pb2,
@@ -66,17 +67,18 @@ class LocalNetworks:
 
     wants_pixels = True
 
-    def __init__(
-        self, bundle: Bundle, providers: Sequence[str] = ("CPUExecutionProvider",), cores: int | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, providers: Sequence[str] = (CPU,), cores: int | None = None) -> None:
         from geofix.onnx import OnnxSession
 
-        on_cpu = providers[0] == "CPUExecutionProvider"
+        placement = Placement(tuple(providers))
+        on_cpu = placement.on_cpu
         self.workers = (cores or available_cpus()) if on_cpu else 2
         self.batch = 4 if on_cpu else 64
         self._bundle = bundle
-        self._backbone, self._embedder, self._classifier = (
-            OnnxSession(bundle.path(name), providers, 1 if on_cpu else 0) for name in (BACKBONE, EMBEDDER, CLASSIFIER)
+        threads = 1 if on_cpu else 0
+        self._backbone = OnnxSession(bundle.path(BACKBONE), providers, threads)
+        self._embedder, self._classifier = (
+            OnnxSession(bundle.path(name), placement.small, threads) for name in (EMBEDDER, CLASSIFIER)
         )
 
     def features(self, images: Sequence[Prepared]) -> NDArray[np.float32]:

@@ -75,7 +75,8 @@ def providers(asked: Iterable[str], available: Iterable[str]) -> Finding:
         return wrong(
             "execution providers",
             f"GEOFIX_PROVIDERS asks for {', '.join(missing)}; this build has {', '.join(available)}",
-            "install the build that has it (pip install 'geofix[gpu]' for CUDA), or leave GEOFIX_PROVIDERS unset for the CPU",
+            "install what has it (pip install 'geofix[gpu]' for CUDA, 'geofix[openvino]' for OpenVINO), or leave "
+            "GEOFIX_PROVIDERS unset for the CPU",
         )
     return good("execution providers", ", ".join(asked))
 
@@ -120,4 +121,6 @@ def _version(package: str) -> str | None:
 def _available_providers() -> list[str]:
     import onnxruntime
 
-    return list(onnxruntime.get_available_providers())
+    from geofix.openvino_model import openvino_providers
+
+    return [*onnxruntime.get_available_providers(), *openvino_providers()]
