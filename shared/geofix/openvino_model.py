@@ -5,6 +5,7 @@ OpenVINO inside ONNX Runtime would be a build of ONNX Runtime of its own; this i
 
 from __future__ import annotations
 
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ class OpenVinoModel:
 
     def __init__(self, model: Path, provider: str, threads: int) -> None:
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError as error:
             raise MismatchError(
                 f"GEOFIX_PROVIDERS asks for {provider}: pip install 'geofix[openvino]'",
@@ -110,11 +111,24 @@ class _Compiled:
             self._idle.append(request)
 
 
+def import_openvino() -> Any:
+    """The package `openvino`, kept from telling Google Analytics of its import and from leaving an id in the home directory.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    # Nothing turns that off but this: OpenVINO does without the package where it cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 def openvino_providers(core: Any = None) -> tuple[str, ...]:
     """The names of `OPENVINO` that this machine can serve; none where the extra is not installed."""
     if core is None:
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError:
             return ()
         core = openvino.Core()
