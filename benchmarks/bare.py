@@ -7,7 +7,6 @@ decides, DBSCAN included: the same work, with nothing between its parts.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,11 +23,11 @@ from geofix.geo import latlon_to_xyz
 from geofix.images import ImageLimits, read_input
 from geofix.local import TOP_CELLS
 from geofix.onnx import OnnxSession
-from geofix.placement import CPU
+from geofix.placement import asked_providers
 from geofix.posterior import CellScores, Neighbors
 from loops import serve
 
-PROVIDERS = tuple((os.environ.get("GEOFIX_PROVIDERS") or CPU).split(","))
+PROVIDERS = asked_providers()
 """The backbone's: those that the platform's services are started with."""
 
 

@@ -41,10 +41,10 @@ class Classifier:
         self.bundle = bundle
         self.cells = bundle.cells
         self._backbone = ElasticSession(bundle.path(BACKBONE), placement)
-        self._head = OnnxSession(bundle.path(CLASSIFIER), placement.small, 1, placement.sizes)
+        self._head = OnnxSession(bundle.path(CLASSIFIER), placement.small_providers, 1, placement.sizes)
         self._module: OnnxSession | None = None
         if also_embed:
-            self._module = OnnxSession(bundle.path(EMBEDDER), placement.small, 1, placement.sizes)
+            self._module = OnnxSession(bundle.path(EMBEDDER), placement.small_providers, 1, placement.sizes)
         self._sizes = placement.sizes
         self.providers = self._backbone.providers
 

@@ -24,7 +24,7 @@ class Embedder:
     def __init__(self, bundle: Bundle, placement: Placement, embed_images: bool) -> None:
         self.bundle = bundle
         self._sizes = placement.sizes
-        self._module = OnnxSession(bundle.path(EMBEDDER), placement.small, 1, placement.sizes)
+        self._module = OnnxSession(bundle.path(EMBEDDER), placement.small_providers, 1, placement.sizes)
         self._backbone = ElasticSession(bundle.path(BACKBONE), placement) if embed_images else None
         self.providers = self._module.providers
 

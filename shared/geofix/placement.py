@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from geofix.cpus import available_cpus
@@ -11,6 +13,11 @@ OPENVINO = {"OpenVINO": "f32", "OpenVINO_BF16": "bf16"}
 """Providers that are OpenVINO's own runtime, on the CPU, and the precision that each computes in; each stands alone."""
 DEVICE_SIZES = (1, 2, 4, 8, 16, 32)
 """Batch sizes on a GPU: a batch is padded to the next, for a device is fast on shapes that it has seen."""
+
+
+def asked_providers(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """What GEOFIX_PROVIDERS names, for commands that read no service's settings."""
+    return tuple((environment.get("GEOFIX_PROVIDERS") or CPU).split(","))
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,8 @@ class Placement:
         return self.providers[0] in (CPU, *OPENVINO)
 
     @property
-    def small(self) -> tuple[str, ...]:
-        """The providers of the small networks behind the backbone. OpenVINO gains nothing there, and a precision would lose."""
+    def small_providers(self) -> tuple[str, ...]:
+        """Those of the networks behind the backbone: OpenVINO gains nothing on them, and bfloat16 would cost them precision."""
         return (CPU,) if self.providers[0] in OPENVINO else self.providers
 
     @property

@@ -31,6 +31,18 @@ def test_a_row_that_is_near_to_what_is_elsewhere_is_a_hub_and_its_own_place_does
     assert found == pytest.approx(near - near.mean(), abs=1e-3)
 
 
+def test_a_gallery_of_one_place_has_no_hubs_and_a_row_with_little_elsewhere_is_told_by_that() -> None:
+    rows = unit(4, 8, 1).astype(np.float16)
+    here = latlon_to_xyz([0, 0.1, 0.2, 0.3], [0, 0, 0, 0])
+    assert hubness(rows, here, HubConfig(), seed=0) == pytest.approx(0)
+    rows[3] = rows[0]
+    apart = latlon_to_xyz([0, 0.1, 0.2, 50], [0, 0, 0, 0])
+    found = hubness(rows, apart, HubConfig(), seed=0)
+    near = rows.astype(float) @ rows[3].astype(float)  # of the first three the last is all that is elsewhere
+    near[3] = near[:3].mean()
+    assert found == pytest.approx(near - near.mean(), abs=1e-3)
+
+
 def test_the_similarity_of_a_row_is_lower_by_its_hubness() -> None:
     queries, rows = unit(7, 16, 1), unit(50, 16, 2)
     hub = np.random.default_rng(3).uniform(-0.3, 0.3, 50).astype(np.float32)

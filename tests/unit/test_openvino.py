@@ -70,9 +70,9 @@ def test_the_classifier_runs_its_backbone_on_it_and_the_small_networks_on_onnx_r
 
 def test_it_is_placed_as_a_cpu() -> None:
     place = Placement((BF16,))
-    assert (place.on_cpu, place.sizes, place.small) == (True, (1,), (CPU,))
+    assert (place.on_cpu, place.sizes, place.small_providers) == (True, (1,), (CPU,))
     assert place.lanes == Placement().lanes
-    assert Placement(("CUDAExecutionProvider",)).small == ("CUDAExecutionProvider",)
+    assert Placement(("CUDAExecutionProvider",)).small_providers == ("CUDAExecutionProvider",)
 
 
 def test_a_precision_that_the_cpu_lacks_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

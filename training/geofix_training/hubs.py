@@ -28,6 +28,8 @@ S = math.sqrt(1 - C * C)
 REFERENCES = 50_000
 """Rows, drawn at random, among which a row's nearest are sought: what it costs grows with the gallery, not with its square."""
 CHUNK = 1024
+NONE = -2.0
+"""In the place of cosines that do not count."""
 
 
 class Widened(nn.Module):
@@ -53,19 +55,23 @@ def hubness(embedding: NDArray[np.float16], xyz: FloatArray, config: HubConfig, 
     nearest = max(1, round(config.neighbors * len(chosen) / count))
     others, theirs = embedding[chosen].astype(np.float32), xyz[chosen]
     elsewhere = 1 - chord_within(config.beyond_km) ** 2 / 2
-    found = np.empty(count, np.float32)
+    found = np.zeros(count, np.float32)
+    some = np.zeros(count, bool)
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
         cosine = embedding[part].astype(np.float32) @ others.T
-        cosine[xyz[part] @ theirs.T > elsewhere] = -1
+        cosine[xyz[part] @ theirs.T > elsewhere] = NONE
         best = cosine if cosine.shape[1] <= nearest else np.partition(cosine, -nearest, axis=1)[:, -nearest:]
-        found[part] = best.mean(axis=1)
-    return np.asarray(found - found.mean(), np.float32)
+        counted = best > NONE
+        some[part] = counted.any(axis=1)
+        found[part] = (best * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+    # Where nothing is elsewhere, nothing is known: such a row is no more of a hub than others.
+    found[some] -= found[some].mean() if some.any() else 0
+    return found
 
 
 def widened(embedding: NDArray[np.float16], hub: NDArray[np.float32], config: HubConfig) -> NDArray[np.float16]:
     """Rows (n, e + 2), less similar to a `Widened` query by `strength` times their hubness (n,), as far as that fits."""
-    most = math.sqrt(1 - S * S)
-    offset = np.clip(-config.strength * hub * S * S / C, -most, most)
-    rest = np.sqrt(np.maximum(0.0, 1 - S * S - offset**2))
+    offset = np.clip(-config.strength * hub * S**2 / C, -C, C)
+    rest = np.sqrt(np.maximum(0.0, C**2 - offset**2))
     return np.concatenate([S * embedding.astype(np.float32), offset[:, None], rest[:, None]], axis=1).astype(np.float16)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geofix.placement import CPU, Placement
+from geofix.placement import Placement, asked_providers
 
 if TYPE_CHECKING:
     from geofix.bundle import Bundle
@@ -157,11 +157,7 @@ def chosen_networks(bundle: Bundle, classifier: str, embedder: str, cores: int |
             "there is no ONNX Runtime here: pip install 'geofix[gallery,cpu]', or name running services with --classifier and "
             "--embedder"
         )
-    return LocalNetworks(bundle, _providers(), cores)
-
-
-def _providers() -> tuple[str, ...]:
-    return tuple((os.environ.get("GEOFIX_PROVIDERS") or CPU).split(","))
+    return LocalNetworks(bundle, asked_providers(), cores)
 
 
 def ray_cluster(
@@ -183,7 +179,7 @@ def ray_cluster(
             "--engine ray: the workers cannot share a Milvus Lite directory: start `geofix up`, name a retrieval service with "
             "--admin, or a Milvus server in GEOFIX_MILVUS_URI"
         )
-    on_cpu = Placement(_providers()).on_cpu
+    on_cpu = Placement(asked_providers()).on_cpu
     return Cluster(
         partial(Bundle.load, bundle.directory.resolve()),
         partial(open_server, address),

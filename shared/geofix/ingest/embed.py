@@ -78,7 +78,7 @@ class LocalNetworks:
         threads = 1 if on_cpu else 0
         self._backbone = OnnxSession(bundle.path(BACKBONE), providers, threads)
         self._embedder, self._classifier = (
-            OnnxSession(bundle.path(name), placement.small, threads) for name in (EMBEDDER, CLASSIFIER)
+            OnnxSession(bundle.path(name), placement.small_providers, threads) for name in (EMBEDDER, CLASSIFIER)
         )
 
     def features(self, images: Sequence[Prepared]) -> NDArray[np.float32]:

@@ -46,7 +46,7 @@ function tile(neighbor, index, answer, truth) {
   const label = `Similar image ${index + 1}: ${neighbor.place}, ${km(away)} from the ${truth ? "truth" : "estimate"}`;
   const picture = neighbor.thumbnail
     ? h("img", { src: neighbor.thumbnail, alt: "", loading: "lazy", width: 96, height: 96 })
-    : h("span", { class: "words" }, neighbor.place, h("br"), neighbor.attribution);
+    : h("span", { class: "words" }, neighbor.place, h("small", {}, neighbor.attribution));
   return h("button", {
     type: "button", "data-index": index, "aria-label": label, style: { "--of": neighborColour(neighbor, answer.neighbors, truth) },
     onmouseenter: () => light(index), onmouseleave: () => light(null), onfocus: () => light(index), onblur: () => light(null),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from geofix.placement import CPU, asked_providers
+
 DEFAULT_BUNDLE = Path("bundles/orbit")
 
 
@@ -74,7 +76,7 @@ class Place:
     milvus_uri: str = ""
     redis_url: str = ""
     redis_password_file: Path | None = None
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    providers: tuple[str, ...] = (CPU,)
 
     @classmethod
     def from_environment(cls, bundle: Path | None, data_dir: Path | None) -> Place:
@@ -92,5 +94,5 @@ class Place:
             redis_password_file=Path(given["GEOFIX_REDIS_PASSWORD_FILE"])
             if given.get("GEOFIX_REDIS_PASSWORD_FILE")
             else None,
-            providers=tuple((given.get("GEOFIX_PROVIDERS") or "CPUExecutionProvider").split(",")),
+            providers=asked_providers(given),
         )
