@@ -22,6 +22,7 @@ from geofix import bundle as files
 from geofix.bundle import Bundle, write_manifest
 from geofix.errors import ConfigurationError, MismatchError, Reason, Unavailable
 from geofix.gallery.layout import FORMAT, GalleryInfo, State, partition_count, partition_name, schema
+from geofix.gallery.lite_indexes import INDEXES
 from geofix.gallery.loader import load_bundle_gallery
 from geofix.gallery.search import Gallery, Hit, Scope
 from geofix.gallery.store import Store, redacted
@@ -221,6 +222,7 @@ def test_a_live_collection_that_lost_rows_is_loaded_anew(bundle: Bundle, tmp_pat
 _LOAD = """
 import sys
 from geofix.bundle import Bundle
+from geofix.gallery.lite_indexes import INDEXES
 from geofix.gallery.loader import load_bundle_gallery
 load_bundle_gallery(Bundle.load(sys.argv[1]), sys.argv[2], lambda done, total: print(done, flush=True))
 """
@@ -244,6 +246,26 @@ def test_killed_in_the_middle_the_next_load_repairs(bundle: Bundle, tmp_path: Pa
         query = unit(np.random.default_rng(3), 1)[0]
         hits = Gallery(store, load_info(store, bundle)).search(query, (), 10)
         assert_exact(hits, ExactGallery(bundle), query, (), 10)
+
+
+@pytest.mark.parametrize("end", [0, 40, 200, -1])
+def test_an_index_that_was_cut_off_is_made_again(bundle: Bundle, tmp_path: Path, end: int) -> None:
+    uri = tmp_path / "milvus.db"
+    info = load_bundle_gallery(bundle, str(uri))
+    exact = ExactGallery(bundle)
+    with Store(str(uri)) as store:
+        store.load(info.name)
+    paths = sorted(uri.glob(INDEXES))
+    whole = {path: path.read_bytes() for path in paths}
+    assert len(paths) > 2
+    for path in paths[1:]:
+        path.write_bytes(whole[path][:end])
+    with Store(str(uri)) as store:
+        store.load(info.name)
+        gallery = Gallery(store, info)
+        query = unit(np.random.default_rng(1), 1)[0]
+        assert_exact(gallery.search(query, (), 1000), exact, query, (), 1000)
+    assert {path: path.read_bytes() for path in sorted(uri.glob(INDEXES))} == whole
 
 
 def load_info(store: Store, bundle: Bundle) -> GalleryInfo:

@@ -16,14 +16,13 @@ from geofix.gallery.calls import SearchChannel
 from geofix.gallery.embedded import EmbeddedSearches
 from geofix.gallery.handshake import tls_fault
 from geofix.gallery.layout import GalleryInfo
+from geofix.gallery.lite_indexes import drop_cut_off_indexes
 
 log = logging.getLogger("geofix.gallery")
 
 CALL_TIMEOUT_S = 10.0
 """For calls on metadata and searches. Without one, pymilvus tries 75 times before it gives up."""
 CONNECT_TIMEOUT_S = 5.0
-EMBEDDED_CONNECT_TIMEOUT_S = 60.0
-"""An embedded Milvus Lite is there or the process is not: only a machine that stalls keeps it from answering."""
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "disk quota exhausted")
 
@@ -83,8 +82,7 @@ class Store:
             address = self._open_lite(Path(uri)) if self.embedded else uri
             with self.errors():
                 # Dedicated: a shared one could be a closed connection to an earlier server on the same port.
-                patience = EMBEDDED_CONNECT_TIMEOUT_S if self.embedded else CONNECT_TIMEOUT_S
-                self.client = MilvusClient(address, token=token, timeout=patience, dedicated=True, **tls)
+                self.client = MilvusClient(address, token=token, timeout=CONNECT_TIMEOUT_S, dedicated=True, **tls)
                 version = "" if self.embedded else self.client.get_server_version(timeout=CALL_TIMEOUT_S)
             self.searches = (
                 SearchChannel(address, token, ca_file)
@@ -121,6 +119,7 @@ class Store:
                 Reason.GALLERY_UNAVAILABLE,
             ) from error
         self._lite = (server, database)
+        drop_cut_off_indexes(directory)
         return f"http://127.0.0.1:{port}"
 
     @contextlib.contextmanager
