@@ -1,13 +1,22 @@
-"""Searches in the Milvus Lite of this process by its engine's own interface: over its gRPC server each takes 3 to 6 ms more."""
+"""Searches in the Milvus Lite of this process by its engine's own interface: over its gRPC server each takes 3 to 6 ms more.
+
+Before a search the engine walks over every row of the partitions in Python, to leave out what is deleted or written twice, and
+it reads the whole row of every hit, vector and all. A sealed version of the gallery has nothing of either kind; there, each
+segment's own index is asked with the engine's own filter, and only what a hit shows is read: a third of the time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from geofix.gallery.calls import Call, Row, SearchChannel
 from geofix.gallery.layout import METRIC, OUTPUT_FIELDS
+
+_VECTOR = "embedding"
+_PARTS = ("_read_snapshot", "_memtable", "_compile_filter", "_indexed_filter_plan")
+"""Of the engine's collection, as of Milvus Lite 3.2. Where one is gone, the engine searches by itself, more slowly."""
 
 
 class EmbeddedSearches(SearchChannel):
@@ -21,6 +30,7 @@ class EmbeddedSearches(SearchChannel):
     def __init__(self, uri: str, database: Any) -> None:
         super().__init__(uri)
         self._database = database
+        self._distinct: dict[str, tuple[tuple[str, ...], bool]] = {}
 
     def search(self, call: Call, timeout_s: float) -> list[list[Row]]:  # noqa: ARG002  # nothing can interrupt the engine
         """As `SearchChannel.search`, but the time-out does not end it."""
@@ -28,17 +38,11 @@ class EmbeddedSearches(SearchChannel):
         from pymilvus import MilvusException
 
         try:
-            found = self._database.get_collection(call.collection).search(
-                list(call.vectors),
-                top_k=call.limit,
-                metric_type=METRIC,
-                partition_names=list(call.partitions) or None,
-                expr=call.filter or None,
-                output_fields=list(OUTPUT_FIELDS),
-            )
+            collection = self._database.get_collection(call.collection)
+            segments = self._segments(call.collection, collection)
+            return _by_segment(collection, segments, call) if segments else _by_engine(collection, call)
         except MilvusLiteError as error:
             raise MilvusException(message=f"{type(error).__name__}: {error}") from error
-        return [[_row(hit) for hit in hits] for hits in found]
 
     async def search_async(self, call: Call, timeout_s: float) -> list[list[Row]]:
         """As `search`, in a thread.
@@ -49,7 +53,69 @@ class EmbeddedSearches(SearchChannel):
         async with asyncio.timeout(timeout_s):
             return await asyncio.to_thread(self.search, call, timeout_s)
 
+    def _segments(self, name: str, collection: Any) -> Sequence[Any]:
+        """Those of a collection, if each has an index and each of its rows is one to search; else none."""
+        # What is still in memory comes first: what is written to a segment after that is in the snapshot.
+        if any(not hasattr(collection, part) for part in _PARTS) or collection._memtable.size():
+            return ()
+        segments, deleted = collection._read_snapshot()
+        if len(deleted) or any(_VECTOR not in segment.indexes for segment in segments):
+            return ()
+        # A segment's file never changes, so its rows are counted once.
+        files = tuple(segment.file_path for segment in segments)
+        known, distinct = self._distinct.get(name, ((), False))
+        if known != files:
+            ids = {id_ for segment in segments for id_ in segment.pks}
+            distinct = len(ids) == sum(segment.num_rows for segment in segments)
+            self._distinct[name] = (files, distinct)
+        return tuple(segments) if distinct else ()
+
+
+def _by_engine(collection: Any, call: Call) -> list[list[Row]]:
+    found = collection.search(
+        list(call.vectors),
+        top_k=call.limit,
+        metric_type=METRIC,
+        partition_names=list(call.partitions) or None,
+        expr=call.filter or None,
+        output_fields=list(OUTPUT_FIELDS),
+    )
+    return [[_row(hit) for hit in hits] for hits in found]
+
 
 def _row(hit: Mapping[str, Any]) -> Row:
     entity = hit["entity"]
     return Row(hit["id"], hit["distance"], entity["cell_id"], entity["lat"], entity["lon"], entity["payload"])
+
+
+def _by_segment(collection: Any, segments: Sequence[Any], call: Call) -> list[list[Row]]:
+    from milvus_lite.search.indexed_filter import evaluate_segment_filter
+
+    compiled = collection._compile_filter(call.filter) if call.filter else None
+    plan = collection._indexed_filter_plan(compiled)
+    found: list[list[tuple[float, int, int]]] = [[] for _ in call.vectors]
+    for number, segment in enumerate(segments):
+        if call.partitions and segment.partition not in call.partitions:
+            continue
+        mask = None if compiled is None else evaluate_segment_filter(segment, compiled, plan)
+        if mask is not None and not mask.any():
+            continue
+        rows, distances = segment.indexes[_VECTOR].search(call.vectors, call.limit, mask)
+        for hits, own_rows, own_distances in zip(found, rows.tolist(), distances.tolist(), strict=True):
+            # Where a segment has fewer rows, the index fills up with -1.
+            hits += [(distance, number, row) for distance, row in zip(own_distances, own_rows, strict=True) if row >= 0]
+    return [_rows(segments, sorted(hits)[: call.limit]) for hits in found]
+
+
+def _rows(segments: Sequence[Any], hits: Sequence[tuple[float, int, int]]) -> list[Row]:
+    """Hits as (distance, number of the segment, row in it); the engine's distance of an inner product is its negative."""
+    wanted: dict[int, list[int]] = {}
+    for _, number, row in hits:
+        wanted.setdefault(number, []).append(row)
+    fields = {
+        number: zip(
+            *(segments[number].table.column(name).take(rows).to_pylist() for name in OUTPUT_FIELDS), strict=True
+        )
+        for number, rows in wanted.items()
+    }
+    return [Row(segments[number].pks[row], -distance, *next(fields[number])) for distance, number, row in hits]

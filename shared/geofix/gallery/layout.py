@@ -26,8 +26,8 @@ LEAST_PARTITIONS, MOST_PARTITIONS = 64, 1024
 allows 1,024 a collection."""
 SERVER_ROWS, LITE_ROWS = 10_000, 400
 """Rows of a partition on average, at most, while there are partitions left. A server puts every partition's rows in
-order on its own, so that many partitions take long to settle; Milvus Lite looks at each row in Python, a microsecond or two
-(benchmarks/retrieval.py)."""
+order on its own, so that many partitions take long to settle; on Milvus Lite, which has no index by cell, more of them leave
+fewer rows of other cells to filter (benchmarks/retrieval.py)."""
 SET_ASIDE, THUMBNAILS = "__set_aside", "__thumbnails"
 """Endings of the names of the two collections beside a version's."""
 LABEL = "^[a-z0-9]([a-z0-9_]{0,62}[a-z0-9])?$"
