@@ -13,7 +13,7 @@ from torch import nn
 from geofix.onnx import OnnxSession
 from geofix_training.backbone import RAW_DIM, SIZE, Levels
 from geofix_training.domain import Domain, fit_domain
-from geofix_training.export import Backbone, Classifier, cosine_agreement, export, store_half
+from geofix_training.export import Backbone, Classifier, cosine_agreement, export, store_small
 from geofix_training.heads import MixtureHead
 from geofix_training.reduction import Reduction, fit_reduction
 
@@ -30,7 +30,7 @@ def backbone() -> Backbone:
 def exported(module: nn.Module, example: torch.Tensor, path: Path, source: str, outputs: list[str]) -> OnnxSession:
     export(module, example, path, [source], outputs)
     before = path.stat().st_size
-    store_half(path)
+    store_small(path)
     assert path.stat().st_size < 0.75 * before
     return OnnxSession(path)
 

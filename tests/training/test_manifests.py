@@ -128,7 +128,11 @@ def test_columns_by_other_names_links_and_what_may_be_published(tmp_path: Path) 
         ({"baseline": {"timm": "any", "preprocessing": PREPROCESSING}}, "needs a backbone with components"),
         (
             {"backbone": {"timm": "any", "preprocessing": PREPROCESSING, "adapt": {}}},
-            "adapt and beside need components",
+            "adapt, beside and weight_bits need components",
+        ),
+        (
+            {"backbone": {"timm": "any", "preprocessing": PREPROCESSING, "weight_bits": 8}},
+            "adapt, beside and weight_bits need components",
         ),
     ],
 )

@@ -150,6 +150,9 @@ class BackboneConfig(NetworkConfig):
         (), description="with `components`: further networks, read and taught as the first is"
     )
     adapt: AdaptConfig | None = Field(None, description="with `components`: absent, all of the network stays as it is")
+    weight_bits: Literal[8, 16] = Field(
+        16, description="with `components`, of each weight in the file; 8: rounded before any feature is computed"
+    )
 
     @property
     def frozen(self) -> bool:
@@ -158,8 +161,10 @@ class BackboneConfig(NetworkConfig):
 
     @model_validator(mode="after")
     def _only_where_frozen(self) -> BackboneConfig:
-        if not self.frozen and (self.adapt is not None or self.beside):
-            raise ValueError("adapt and beside need components: without them the classifier trains the whole network")
+        if not self.frozen and (self.adapt is not None or self.beside or self.weight_bits == 8):
+            raise ValueError(
+                "adapt, beside and weight_bits need components: without them the classifier trains the whole network"
+            )
         return self
 
 

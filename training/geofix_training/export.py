@@ -16,6 +16,7 @@ from geofix_training.backbone import Levels
 from geofix_training.domain import Domain
 from geofix_training.heads import MixtureHead, RetrievalModule
 from geofix_training.reduction import CLIP, ENERGY_EXPONENT, Reduction
+from geofix_training.rounding import whole_numbers
 
 OPSET = 18
 SMALL = 256
@@ -94,25 +95,33 @@ def export(module: nn.Module, example: Tensor, path: Path, inputs: list[str], ou
         )
 
 
-def store_half(path: Path, only: str = "") -> None:
-    """Store the large float32 tensors of an ONNX file, or `only` the one of that name, as float16 with a cast back."""
+def store_small(path: Path, only: str = "") -> None:
+    """Store the large float32 tensors of an ONNX file, or `only` the one of that name, in fewer bytes.
+
+    As int8 with a scale a channel where they are such multiples (`rounding.py`), else as float16; nodes at the graph's beginning
+    make float32 of them, which runtimes do once, when they load it.
+    """
     model = onnx.load(path)
     graph = model.graph
-    casts = []
-    for tensor in graph.initializer:
+    nodes = []
+    for tensor in list(graph.initializer):
         if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < SMALL:
             continue
         if only and tensor.name != only:
             continue
-        values = numpy_helper.to_array(tensor)
-        if float(np.abs(values).max()) > 60_000:  # beyond float16's range
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
+        values, name = numpy_helper.to_array(tensor), tensor.name
+        if values.ndim > 1 and (found := whole_numbers(values)) is not None:
+            multiples, scale = found
+            tensor.CopyFrom(numpy_helper.from_array(multiples, f"{name}.int8"))
+            graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
+            nodes.append(helper.make_node("Cast", [f"{name}.int8"], [f"{name}.whole"], to=TensorProto.FLOAT))
+            nodes.append(helper.make_node("Mul", [f"{name}.whole", f"{name}.scale"], [name]))
+        elif float(np.abs(values).max()) <= 60_000:  # within float16's range
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+            nodes.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+    rest = list(graph.node)
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend([*nodes, *rest])
     onnx.checker.check_model(model)
     onnx.save(model, path)
 

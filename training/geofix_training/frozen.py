@@ -21,6 +21,7 @@ from geofix.errors import ConfigurationError
 from geofix_training.experiment import BackboneConfig
 from geofix_training.networks import TimmBackbone
 from geofix_training.reduction import CLIP, Reduction, fit_reduction
+from geofix_training.rounding import round_weights
 
 KINDS = 3
 """Kinds of statistics that a network is read for."""
@@ -48,6 +49,8 @@ class Depths(nn.Module):
         configs = (config, *config.beside)
         self.nets = nn.ModuleList([TimmBackbone(one, initial=initial).net.eval() for one in configs])
         self.requires_grad_(False)
+        if config.weight_bits == 8:
+            round_weights(self.nets)
         self._maps: list[Tensor] = []
         if config.adapt is not None:
             for one, net in zip(configs, self.nets, strict=True):

@@ -22,7 +22,7 @@ from geofix.errors import InvalidInput
 from geofix.images import Preprocessing
 from geofix_training.clip import MEAN, STD, read_clip
 from geofix_training.engine.loop import Progress
-from geofix_training.export import store_half
+from geofix_training.export import store_small
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.geoclip import CLIP_DIM, EMBEDDING_DIM, GeoClip, ImageHead, read_geoclip
 from geofix_training.imported import Imported, export_networks
@@ -94,7 +94,7 @@ def import_geoclip(
     classifier = CellSums(published.head, gallery, published.scale, partition.members)
     out.mkdir(parents=True, exist_ok=True)
     export_networks(out, tower, classifier, published.head, height=tower.size, width=tower.size, feature_dim=CLIP_DIM)
-    store_half(out / files.CLASSIFIER, only="gallery")
+    store_small(out / files.CLASSIFIER, only="gallery")
     images, repeated = _write_gallery(out / files.GALLERY, published, gallery, found)
     Cells(found.s2_tokens, found.xyz, found.kappa, images).write(out / files.CELLS)
     (out / files.MODEL_CARD).write_text(_card(len(found), int(images.sum())))

@@ -27,7 +27,7 @@ from geofix_training.card import Figures, model_card
 from geofix_training.config import GalleryLevel, OrbitConfig
 from geofix_training.crops import View, land_grid
 from geofix_training.domain import fit_domain
-from geofix_training.export import Backbone, Classifier, Embedder, cosine_agreement, export, store_half
+from geofix_training.export import Backbone, Classifier, Embedder, cosine_agreement, export, store_small
 from geofix_training.features import Crops, Plan, extract, foreign_features, random_views
 from geofix_training.fit_heads import Located, fit_mixture_head, fit_retrieval_module
 from geofix_training.heads import MixtureHead, RetrievalModule
@@ -180,7 +180,7 @@ class Orbit:
                 result = network.eval()(inputs)
             expected = (result if isinstance(result, torch.Tensor) else result[0]).numpy()
             export(network, inputs, out / name, [input_name], outputs)
-            store_half(out / name)
+            store_small(out / name)
             got = OnnxSession(out / name).run(inputs.numpy())[outputs[0]]
             self.console.print(
                 f"{name}: float16 weights agree with torch to cosine {cosine_agreement(got, expected):.6f}"

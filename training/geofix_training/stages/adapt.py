@@ -26,6 +26,7 @@ from geofix_training.experiment import AdaptConfig, TrainConfig
 from geofix_training.frozen import KINDS, joined
 from geofix_training.heads import multi_positive_loss
 from geofix_training.reduction import Reduction, fit_reduction
+from geofix_training.rounding import round_weights
 from geofix_training.stages.best import fill_best
 from geofix_training.stages.statistics import depths_of, extract_statistics, white_of
 from geofix_training.stages.work import Work, rows_with_features
@@ -156,7 +157,7 @@ def run_adapt(work: Work, processes: Processes, progress: Progress) -> None:
     network = Trainer(task, plan, work.stage("adapt"), processes, progress).run()
     assert isinstance(network, AdaptNetwork)
     if processes.main:
-        _write(work, network.tails.cpu())
+        _write(work, _as_stored(work, network.tails.cpu()))
     processes.wait()
 
 
@@ -183,7 +184,13 @@ def trained_tails(work: Work) -> Tails:
     empty = [Reduction(blank, blank, np.zeros((len(blank), dim), np.float32)) for blank in blanks]
     network = AdaptNetwork(tails_of(work, empty), backbone.adapt.temperature)
     fill_best(network, work, "adapt")
-    return network.tails.eval()
+    return _as_stored(work, network.tails.eval())
+
+
+def _as_stored(work: Work, tails: Tails) -> Tails:
+    if work.experiment.backbone is not None and work.experiment.backbone.weight_bits == 8:
+        round_weights(tails)
+    return tails
 
 
 def divided(rows: NDArray[np.float16], shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.float16]]:

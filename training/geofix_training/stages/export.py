@@ -19,7 +19,7 @@ from geofix.images import Preprocessing
 from geofix_training.augment import augmented
 from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Progress
-from geofix_training.export import export, store_half
+from geofix_training.export import export, store_small
 from geofix_training.fold_report import markdown
 from geofix_training.frozen import FrozenBackbone, load_white
 from geofix_training.gallery_file import GalleryFile
@@ -80,7 +80,7 @@ def run_export(
     embedder = module if experiment.gallery.hubs is None else Widened(module)
     export(embedder, feature, out / files.EMBEDDER, ["feature"], ["embedding"])
     for name in (files.BACKBONE, files.CLASSIFIER, files.EMBEDDER):
-        store_half(out / name)
+        store_small(out / name)
     means, kappas = network.head.unit_means().detach().numpy(), network.head.log_kappa.exp().detach().numpy()
     cells = Cells(work.cells.s2_tokens, means, kappas, work.cells.images)
     images = _write_gallery(work, module, cells, out / files.GALLERY, progress, whole=whole)
