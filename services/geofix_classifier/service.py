@@ -12,11 +12,11 @@ from geofix.batching import Batcher
 from geofix.batching_records import Done
 from geofix.bundle import Bundle
 from geofix.cpus import available_cpus
-from geofix.errors import InvalidInput, Unavailable
+from geofix.errors import InvalidInput
 from geofix.geo import xyz_to_latlon
 from geofix.limits import check_batch, limits_message
 from geofix.posterior import CellScores
-from geofix.server import Service
+from geofix.server import Service, starting
 from geofix.sources import Array, SourceItem, is_feature, network_input
 from geofix.telemetry.queues import QueueMetrics, trace_item
 from geofix.v1 import classifier_service_pb2 as pb
@@ -108,7 +108,7 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
     @property
     def _running(self) -> Batcher[SourceItem, Array, Classification]:
         if self._batcher is None:
-            raise Unavailable(f"{self.full_name} is starting", metadata={"service": self.full_name})
+            raise starting(self)
         return self._batcher
 
     def _load(self) -> Classifier:

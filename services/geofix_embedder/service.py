@@ -10,9 +10,9 @@ import grpc
 from geofix.batching import Batcher
 from geofix.bundle import Bundle
 from geofix.cpus import available_cpus
-from geofix.errors import InvalidInput, Reason, Unavailable
+from geofix.errors import InvalidInput, Reason
 from geofix.limits import check_batch, limits_message
-from geofix.server import Service
+from geofix.server import Service, starting
 from geofix.sources import Array, SourceItem, is_feature, network_input
 from geofix.telemetry.queues import QueueMetrics, trace_item
 from geofix.v1 import embedder_service_pb2 as pb
@@ -99,7 +99,7 @@ class EmbedderService(Service, rpc.EmbedderServiceServicer):
     @property
     def _running(self) -> Batcher[SourceItem, Array, Array]:
         if self._batcher is None:
-            raise Unavailable(f"{self.full_name} is starting", metadata={"service": self.full_name})
+            raise starting(self)
         return self._batcher
 
     def _load(self) -> Embedder:

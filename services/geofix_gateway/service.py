@@ -22,7 +22,7 @@ from geofix.errors import (
     Unavailable,
 )
 from geofix.limits import check_batch, limits_message
-from geofix.server import Service
+from geofix.server import Service, starting
 from geofix.telemetry.metrics import BREAKER_OPEN
 from geofix.v1 import geolocation_service_pb2 as pb
 from geofix.v1 import geolocation_service_pb2_grpc as rpc
@@ -163,7 +163,7 @@ class GatewayService(Service, rpc.GeolocationServiceServicer):
     @property
     def _services(self) -> GrpcDownstream:
         if self._downstream is None:
-            raise Unavailable(f"{self.full_name} is starting", metadata={"service": self.full_name})
+            raise starting(self)
         return self._downstream
 
     def _load(self) -> Bundle:

@@ -92,6 +92,13 @@ class Service(ABC):
         """Release what `start` took."""
 
 
+def starting(service: Service) -> Unavailable:
+    """What a service answers before it is ready."""
+    return Unavailable(
+        f"{service.full_name} is starting: try again in some seconds", metadata={"service": service.full_name}
+    )
+
+
 class Server:
     """A running service. `port` is the one it listens on (of use where the settings ask for port 0)."""
 
@@ -100,9 +107,7 @@ class Server:
         self._service = service
         self._health = health.aio.HealthServicer()
         self._was_ready = False
-        self._pending: GeofixError = Unavailable(
-            f"{service.full_name} is starting", metadata={"service": service.full_name}
-        )
+        self._pending: GeofixError = starting(service)
         self._readiness: asyncio.Task[None] | None = None
         self._server: grpc.aio.Server | None = None
         self._health_server: grpc.aio.Server | None = None
