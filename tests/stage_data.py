@@ -45,7 +45,7 @@ def experiment(folder: Path, **changes: Any) -> Path:
             "calibration_blocks": 0.1,
         },
         "partition": {"max_cells": 60, "min_images": 5},
-        "classifier": {"train": {"epochs": 10, "batch": 128, "learning_rate": 0.1, "checkpoint_every": 60}},
+        "classifier": {"train": {"epochs": 10, "batch": 128, "learning_rate": 0.05, "checkpoint_every": 60}},
         "embedder": {
             "hidden": 32,
             "embedding_dim": 8,

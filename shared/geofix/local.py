@@ -5,6 +5,7 @@ It runs the same models, the same decision rule and the same calibration as the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,6 +21,8 @@ from geofix.posterior import CellScores, Neighbors
 
 TOP_CELLS = 64
 """Cells that travel from classifier to gateway by default; the signals are computed from these, here as there."""
+_TOGETHER = 64
+"""Embeddings that one pass over the gallery compares: it is as fast as memory is read, and reads it once."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,24 @@ class ExactGallery:
         self, embedding: NDArray[np.float32], cells: tuple[int, ...], k: int
     ) -> tuple[NDArray[np.intp], Neighbors]:
         """Rows and neighbours nearest to a unit embedding, shape (e,), inside `cells` (empty: everywhere), best first."""
-        parts = [self._cells[cell] for cell in cells] if cells else [slice(0, len(self.cell_id))]
-        similarity = np.concatenate([self.embedding[part] @ embedding for part in parts]).astype(float)
+        parts = self._parts(cells)
+        return self._best(parts, np.concatenate([self.embedding[part] @ embedding for part in parts]), k)
+
+    def search_each(
+        self, embeddings: NDArray[np.float32], cells: Sequence[tuple[int, ...]], k: int
+    ) -> Iterator[Neighbors]:
+        """As `search` does for each of many unit embeddings (n, e), of which many read the gallery together."""
+        for start in range(0, len(embeddings), _TOGETHER):
+            together = embeddings[start : start + _TOGETHER] @ self.embedding.T
+            for similarity, inside in zip(together, cells[start : start + _TOGETHER], strict=True):
+                parts = self._parts(inside)
+                yield self._best(parts, np.concatenate([similarity[part] for part in parts]), k)[1]
+
+    def _parts(self, cells: tuple[int, ...]) -> list[slice]:
+        return [self._cells[cell] for cell in cells] if cells else [slice(0, len(self.cell_id))]
+
+    def _best(self, parts: list[slice], of_parts: NDArray[np.float32], k: int) -> tuple[NDArray[np.intp], Neighbors]:
+        similarity = of_parts.astype(float)
         best = np.argsort(-similarity, kind="stable")[:k]
         rows = np.concatenate([np.arange(part.start, part.stop) for part in parts])[best]
         return rows, Neighbors(self.cell_id[rows], self.xyz[rows], similarity[best])
@@ -100,8 +119,8 @@ class LocalEngine:
         """The answer of a strategy."""
         rule = self.bundle.manifest.decision
         search = plan(rule, strategy, heads.cells)
-        neighbors = self.gallery.search(heads.embedding, search.cells, search.k)[1] if search.k else _NONE
+        neighbors = self.gallery.search(heads.embedding, search.cells, search.k)[1] if search.k else NO_NEIGHBORS
         return decide(rule, strategy, heads.cells, neighbors)
 
 
-_NONE = Neighbors(np.empty(0, np.int32), np.empty((0, 3)), np.empty(0))
+NO_NEIGHBORS = Neighbors(np.empty(0, np.int32), np.empty((0, 3)), np.empty(0))

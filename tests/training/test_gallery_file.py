@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from geofix.cells import Cells
-from geofix_training.gallery_file import HALF_BITS, GalleryFile, rounded
+from geofix.errors import ConfigurationError
+from geofix_training.gallery_file import GalleryFile, rounded
 
-ROWS, DIM = 200, 64
+ROWS, DIM = 200, 256
 
 
 def embeddings() -> NDArray[np.float32]:
@@ -20,7 +21,7 @@ def embeddings() -> NDArray[np.float32]:
     return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), np.float32)
 
 
-def written(folder: Path, bits: int) -> Path:
+def written(folder: Path, bits: int | None) -> Path:
     path = folder / f"{bits}.parquet"
     means = np.concatenate([np.eye(3), -np.eye(3)])
     cells = Cells((("1",), ("3",), ("5",), ("7",), ("9",), ("b",)), means, np.full(6, 100.0), np.zeros(6, np.int64))
@@ -30,22 +31,29 @@ def written(folder: Path, bits: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("bits", [4, 7, 10])
-def test_a_value_keeps_so_many_significant_bits(bits: int) -> None:
-    exact = embeddings().astype(np.float16)
+@pytest.mark.parametrize("bits", [6, 7, 10])
+def test_values_are_multiples_and_lengths_stay(bits: int) -> None:
+    exact = embeddings()
     fewer = rounded(exact, bits)
-    off = np.abs(fewer.astype(float) - exact.astype(float)) / np.abs(exact.astype(float))
-    normal = np.abs(exact) > 1e-4  # below that a float16 has fewer bits itself
-    assert off[normal].max() <= 2.0**-bits
-    assert np.mean(fewer != exact) > 0.4
-    assert (rounded(exact, HALF_BITS) == exact).all()
+    assert (fewer * 2.0**bits == np.rint(fewer * 2.0**bits)).all()
+    assert (fewer.astype(np.float16) == fewer).all(), "a gallery's float16 holds them as they are"
+    lengths = np.linalg.norm(fewer, axis=1)
+    assert np.abs(lengths - 1).max() < 0.006
+    assert ((fewer * exact).sum(axis=1) / lengths).min() > 1 - DIM * 4.0**-bits / 12, "no worse than rounding is"
+
+
+def test_too_few_bits_are_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"fraction_bits: 2 are too few for embeddings of 256 values.*give more"
+    ):
+        rounded(embeddings(), 2)
 
 
 def test_a_file_of_fewer_bits_is_smaller_and_reads_the_same_way(tmp_path: Path) -> None:
-    full, few = written(tmp_path, HALF_BITS), written(tmp_path, 7)
-    assert few.stat().st_size < 0.85 * full.stat().st_size
+    full, few = written(tmp_path, None), written(tmp_path, 6)
+    assert few.stat().st_size < 0.6 * full.stat().st_size
     a, b = (
         np.stack(pq.read_table(path)["embedding"].to_numpy(zero_copy_only=False)).astype(float) for path in (full, few)
     )
     assert (a == embeddings().astype(np.float16)).all()
-    assert ((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min() > 0.9999
+    assert (b == rounded(embeddings(), 6)).all()

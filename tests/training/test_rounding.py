@@ -13,7 +13,7 @@ from torch import nn
 
 from geofix.onnx import OnnxSession
 from geofix_training.export import export, store_small
-from geofix_training.rounding import MOST, round_weights, whole_numbers
+from geofix_training.rounding import MOST, round_weights, rounded_columns, whole_numbers
 
 
 class Net(nn.Module):
@@ -66,6 +66,16 @@ def test_whole_numbers_are_told_from_others() -> None:
     assert across[1].shape == (1, 20)
     assert whole_numbers(rng.normal(size=(20, 3, 5, 5)).astype(np.float32)) is None
     assert whole_numbers(values + np.float32(0.01)) is None
+
+
+def test_columns_that_are_rounded_are_found_again() -> None:
+    values = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32) * np.float32(3) ** np.arange(20)
+    values[:, 4] = 0
+    fewer = rounded_columns(values)
+    assert (np.abs(fewer - values) <= 0.501 * np.abs(values).max(axis=0) / MOST).all()
+    found = whole_numbers(fewer)
+    assert found is not None
+    np.testing.assert_allclose(found[0] * found[1], fewer, rtol=1e-6)
 
 
 def test_a_rounded_network_is_stored_in_a_byte_a_weight_and_says_the_same(net: Net, tmp_path: Path) -> None:

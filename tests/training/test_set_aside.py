@@ -62,6 +62,23 @@ def test_more_parts_leave_those_before_them_as_they_were(
     assert (before[same] == after[same]).all()
 
 
+def test_every_region_has_its_share_of_blocks() -> None:
+    """Also where rows are dense in few blocks, as streets are: by chance alone a tenth of them would be far off."""
+    rng = np.random.default_rng(5)
+    towns = xyz_to_latlon(normalise(rng.normal(size=(3000, 3))))
+    town = rng.choice(3000, ROWS, p=rng.dirichlet(np.full(3000, 0.5)))
+    lat, lon = (values[town] for values in towns)
+    group = rng.integers(0, 2**63, ROWS).astype(np.uint64)
+    held_out = HeldOutParts(calibration=0.1, test=0.1, apart=True, test_blocks=0.1, calibration_blocks=0.1)
+    parts = assign_parts(group, lat, lon, held_out, seed=1)
+    for north in (False, True):
+        for quarter in range(4):
+            here = ((lat >= 0) == north) & (np.floor((lon + 180) / 90) == quarter)
+            for part in (Part.TEST_BLOCKS, Part.CALIBRATION_BLOCKS, Part.TEST, Part.CALIBRATION):
+                share = 0.1 if "BLOCKS" in part.name else 0.08
+                assert (parts[here] == part).mean() == pytest.approx(share, abs=0.02), (part.name, north, quarter)
+
+
 def test_blocks_that_leave_nothing_are_refused(tmp_path: Path) -> None:
     changes = {"held_out": {"test_blocks": 0.5, "calibration_blocks": 0.5}}
     with pytest.raises(ConfigurationError, match="leave less than a tenth of the blocks"):

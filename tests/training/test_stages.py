@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,14 @@ def test_work_of_another_experiment_is_not_mixed_in(work: Work, tmp_path: Path) 
     other = read_experiment(experiment(tmp_path, seed=2))
     with pytest.raises(ConfigurationError, match="name another --work folder"):
         run_partition(other, Collection(features=tmp_path / "given.npz"), work.folder)
+
+
+def test_work_of_another_version_is_told_from_damage(work: Work, tmp_path: Path) -> None:
+    written = json.loads((work.folder / "experiment.json").read_text())
+    written["experiment"]["no_longer_known"] = 1
+    (tmp_path / "experiment.json").write_text(json.dumps(written))
+    with pytest.raises(ConfigurationError, match=r"another version of geofix: name another --work folder"):
+        _ = Work(tmp_path).experiment
 
 
 def test_stages_out_of_order_say_what_to_run(tmp_path: Path) -> None:

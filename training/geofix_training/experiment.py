@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from geofix.decision import DecisionRule
 from geofix.images import Preprocessing
 from geofix_training.config import read_yaml
-from geofix_training.gallery_file import HALF_BITS
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -111,6 +110,7 @@ class AdaptConfig(_Part):
 
     blocks: int = Field(0, ge=0, description="last blocks of each network that are copied, with the layer after them")
     embedding_dim: int = Field(256, ge=2, description="values that each network's copy adds to the feature")
+    share: float = Field(0.5, gt=0, lt=1, description="of a cosine of two features, beside all that stays as it is")
     temperature: float = Field(0.1, gt=0)
     positive_km: float = Field(25.0, gt=0, description="images at most this far apart are of one place")
     crop: tuple[float, float] = Field((0.7, 0.9), description="share of the picture's sides that a training view keeps")
@@ -134,6 +134,28 @@ class NetworkConfig(_Part):
 _Network = TypeVar("_Network", bound=NetworkConfig)
 
 
+class KindConfig(_Part):
+    """One kind of statistics."""
+
+    weight: float = Field(1.0, gt=0, description="in a cosine, relative to the other kinds")
+    components: int | None = Field(
+        None, ge=1, description="white principal components; absent: as many as the backbone's `components`"
+    )
+
+
+class KindsConfig(_Part):
+    """The kinds of statistics that a network is read for."""
+
+    mean: KindConfig = Field(KindConfig(), description="means of its last layer")
+    gem: KindConfig = Field(KindConfig(), description="generalised means of its last layer")
+    stages: KindConfig = Field(KindConfig(), description="means and deviations of its last stages")
+
+    @property
+    def each(self) -> tuple[KindConfig, ...]:
+        """In the order in which they are read."""
+        return self.mean, self.gem, self.stages
+
+
 class BackboneConfig(NetworkConfig):
     """The network from image to feature. Absent where features come from a file."""
 
@@ -146,6 +168,12 @@ class BackboneConfig(NetworkConfig):
         description="0: the classifier trains the network; else it stays as it is, and each kind of statistics that it is "
         "read for gives so many white principal components",
     )
+    clip: float = Field(
+        8.0,
+        gt=0,
+        description="with `components`: deviations beyond which a statistic is clipped; less where a few outliers speak",
+    )
+    kinds: KindsConfig = Field(KindsConfig(), description="with `components`: what each kind of statistics counts")
     beside: tuple[NetworkConfig, ...] = Field(
         (), description="with `components`: further networks, read and taught as the first is"
     )
@@ -225,11 +253,12 @@ class GalleryConfig(_Part):
 
     published_only: bool = Field(False, description="only images that the manifest lets be published")
     decimals: int | None = Field(None, ge=0, le=6, description="of the places, degrees; none: as they are")
-    significant_bits: int = Field(
-        HALF_BITS,
-        ge=4,
-        le=HALF_BITS,
-        description="of the embeddings' values; with 7 a file is a third smaller and a vector turns by a quarter of a degree",
+    fraction_bits: int | None = Field(
+        None,
+        ge=2,
+        le=10,
+        description="binary digits after the point that embeddings' values keep; absent: those of a float16. With 6 an embedding "
+        "of 2,600 values takes less than a sixth, and cosines move by some 0.003",
     )
     augment: AugmentConfig | None = Field(
         None, description="absent: every embedding is its image's own; else all of them are held in memory"

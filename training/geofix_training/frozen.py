@@ -2,11 +2,14 @@
 
 What the last layer pools knows objects. Its generalised mean (GeM; Radenovic, Tolias and Chum 2018) keeps what stands out in
 one part of a picture, and means and deviations of earlier stages know textures and light. Whitening (Jegou and Chum 2012) keeps
-the few directions in which photographs vary most from drowning the others. Each kind has unit length: none outweighs another.
+the few directions in which photographs vary most from drowning the others. Each kind has unit length, and the share of a
+cosine that the experiment gives it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,8 @@ from torch.nn import functional
 from geofix.errors import ConfigurationError
 from geofix_training.experiment import BackboneConfig
 from geofix_training.networks import TimmBackbone
-from geofix_training.reduction import CLIP, Reduction, fit_reduction
-from geofix_training.rounding import round_weights
+from geofix_training.reduction import Reduction, fit_reduction
+from geofix_training.rounding import round_weights, rounded_columns
 
 KINDS = 3
 """Kinds of statistics that a network is read for."""
@@ -88,62 +91,90 @@ class Depths(nn.Module):
 
 
 class White(nn.Module):
-    """Statistics (n, r) to their kinds, each white and of unit length."""
+    """Statistics (n, r) to their kinds, each white and of unit length; beyond `clip` deviations a statistic says no more."""
 
-    def __init__(self, reductions: tuple[Reduction, ...]) -> None:
+    def __init__(self, reductions: tuple[Reduction, ...], clip: float) -> None:
         super().__init__()
+        self.clip = clip
         self.mean = _fixed(np.concatenate([part.mean for part in reductions]))
         self.scale = _fixed(np.concatenate([part.scale for part in reductions]))
         self.matrices = nn.ParameterList([_fixed(part.matrix) for part in reductions])
 
     def forward(self, statistics: Tensor) -> list[Tensor]:
         """Statistics (n, r) to unit vectors, (n, d_i) for each kind."""
-        standard = ((statistics - self.mean) / self.scale).clamp(-CLIP, CLIP)
+        standard = ((statistics - self.mean) / self.scale).clamp(-self.clip, self.clip)
         kinds = torch.split(standard, [len(matrix) for matrix in self.matrices], dim=1)
         return [functional.normalize(kind @ matrix, dim=1) for kind, matrix in zip(kinds, self.matrices, strict=True)]
 
 
-def joined(parts: list[Tensor]) -> Tensor:
-    """Unit vectors (n, d_i) as one unit vector (n, d); each weighs as much in a cosine as another."""
-    whole: Tensor = torch.cat(parts, dim=1) / len(parts) ** 0.5
+def joined(parts: Sequence[Tensor], shares: Sequence[float] = ()) -> Tensor:
+    """Unit vectors (n, d_i) as one unit vector (n, d); each has its share of a cosine, shares sum to 1, none given are equal."""
+    shares = shares or [1 / len(parts)] * len(parts)
+    whole: Tensor = torch.cat([part * share**0.5 for part, share in zip(parts, shares, strict=True)], dim=1)
     return whole
 
 
-def whole_feature(kinds: list[Tensor], taught: Tensor | None) -> Tensor:
-    """One feature (n, d) of unit vectors (n, d_i), of length √d, so that a value is about 1.
+@dataclass(frozen=True)
+class Mix:
+    """What share of a cosine of two features each part of them has.
 
-    What was taught, if anything, weighs as much in a cosine as all else.
+    Attributes:
+        kinds: of each kind of statistics of each network, beside the others; they sum to 1.
+        taught: of what was taught, beside all kinds together; 0 where nothing was.
     """
-    own = joined(kinds)
-    feature = own if taught is None else joined([own, taught])
-    scaled: Tensor = feature * feature.shape[1] ** 0.5
-    return scaled
+
+    kinds: tuple[float, ...]
+    taught: float
+
+    @classmethod
+    def of(cls, config: BackboneConfig) -> Mix:
+        """As an experiment says."""
+        each = [kind.weight for kind in config.kinds.each] * (1 + len(config.beside))
+        return cls(tuple(one / sum(each) for one in each), 0.0 if config.adapt is None else config.adapt.share)
+
+    def untaught(self, kinds: Sequence[Tensor]) -> Tensor:
+        """Unit vectors of each kind, (n, d_i), as one, (n, d)."""
+        return joined(kinds, self.kinds)
+
+    def whole(self, untaught: Tensor, taught: Tensor) -> Tensor:
+        """Unit vectors (n, d) of what stays and (n, e) of what was taught as one, (n, d + e)."""
+        return joined([untaught, taught], [1 - self.taught, self.taught])
+
+    def feature(self, kinds: Sequence[Tensor], taught: Tensor | None) -> Tensor:
+        """One feature (n, d) of unit vectors (n, d_i), of length √d, so that a value is about 1."""
+        own = self.untaught(kinds)
+        feature = own if taught is None else self.whole(own, taught)
+        scaled: Tensor = feature * feature.shape[1] ** 0.5
+        return scaled
 
 
 class FrozenBackbone(nn.Module):
     """Image batch (n, 3, h, w) to features (n, d); `tails`, if layers were taught, are those of `adapt.py`."""
 
-    def __init__(self, depths: Depths, white: White, tails: nn.Module | None = None) -> None:
+    def __init__(self, depths: Depths, white: White, mix: Mix, tails: nn.Module | None = None) -> None:
         super().__init__()
-        self.depths, self.white, self.tails = depths, white, tails
+        self.depths, self.white, self.mix, self.tails = depths, white, mix, tails
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (n, 3, h, w) to features (n, d)."""
         statistics, maps = self.depths(image)
-        return whole_feature(self.white(statistics), None if self.tails is None else self.tails(maps))
+        return self.mix.feature(self.white(statistics), None if self.tails is None else self.tails(maps))
 
 
 def fit_white(
-    statistics: NDArray[np.float16], rows: NDArray[np.int64], kinds: tuple[int, ...], components: int, seed: int
+    statistics: NDArray[np.float16], rows: NDArray[np.int64], kinds: tuple[int, ...], config: BackboneConfig, seed: int
 ) -> White:
     """Fit each kind's reduction on some rows of statistics, (n, r); no more components than a kind or the rows can give."""
     bounds = list(pairwise(np.cumsum([0, *kinds])))
-    most = [min(components, end - start, len(rows)) for start, end in bounds]
+    wanted = [kind.components or config.components for kind in config.kinds.each] * (1 + len(config.beside))
+    most = [min(count, end - start, len(rows)) for count, (start, end) in zip(wanted, bounds, strict=True)]
     fitted = [
-        fit_reduction([np.asarray(statistics[rows, start:end])], count, seed)
+        fit_reduction([np.asarray(statistics[rows, start:end])], count, seed, clip=config.clip)
         for (start, end), count in zip(bounds, most, strict=True)
     ]
-    return White(tuple(fitted))
+    if config.weight_bits == 8:
+        fitted = [replace(one, matrix=rounded_columns(one.matrix)) for one in fitted]
+    return White(tuple(fitted), config.clip)
 
 
 def save_white(white: White, path: Path) -> None:
@@ -153,14 +184,14 @@ def save_white(white: White, path: Path) -> None:
     partial.replace(path)
 
 
-def load_white(path: Path) -> White:
+def load_white(path: Path, clip: float) -> White:
     """Read what `save_white` wrote."""
     state: dict[str, Tensor] = torch.load(path, weights_only=True)
     mean, scale = state["mean"].numpy(), state["scale"].numpy()
     matrices = [state[f"matrices.{number}"].numpy() for number in range(len(state) - 2)]
     cuts = np.cumsum([len(matrix) for matrix in matrices])[:-1]
     parts = zip(np.split(mean, cuts), np.split(scale, cuts), matrices, strict=True)
-    return White(tuple(Reduction(*part) for part in parts))
+    return White(tuple(Reduction(*part) for part in parts), clip)
 
 
 def gem(x: Tensor) -> Tensor:

@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from geofix.cells import Cells
+from geofix.errors import ConfigurationError
 from geofix.geo import FloatArray
 
-HALF_BITS = 11
-"""Significant bits of a float16, the one that is not stored included."""
+_HALVINGS = 20
+"""Of the interval in which the scale lies with which a vector's length stays."""
+_MOST_OFF = 0.005
+"""Half of what a gallery may differ from unit vectors."""
 
 
 class GalleryFile:
@@ -27,8 +30,8 @@ class GalleryFile:
         repeated: rows left out because their feature was there before.
     """
 
-    def __init__(self, path: Path, dim: int, cells: Cells, significant_bits: int = HALF_BITS) -> None:
-        self._cells, self._dim, self._bits, self._seen = cells, dim, significant_bits, set[str]()
+    def __init__(self, path: Path, dim: int, cells: Cells, fraction_bits: int | None = None) -> None:
+        self._cells, self._dim, self._bits, self._seen = cells, dim, fraction_bits, set[str]()
         self.images, self.repeated = np.zeros(len(cells), np.int64), 0
         schema = {"id": pa.string(), "lat": pa.float64(), "lon": pa.float64(), "cell_id": pa.int32()}
         schema |= {"embedding": pa.list_(pa.float16(), dim), "picture": pa.string(), "attribution": pa.string()}
@@ -71,7 +74,8 @@ class GalleryFile:
         """Write the rows that `new` named: embeddings (k, e), places in degrees (k,), where their pictures are (k,)."""
         cell_id = self._cells.assign(lat, lon)
         self.images += np.bincount(cell_id, minlength=len(self._cells))
-        values = rounded(embedding.astype(np.float16), self._bits).ravel()
+        kept = embedding if self._bits is None else rounded(embedding, self._bits)
+        values = kept.astype(np.float16).ravel()
         columns = [
             pa.array([self._ids[row] for row in keep], pa.string()),
             pa.array(lat, pa.float64()),
@@ -84,11 +88,31 @@ class GalleryFile:
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
 
 
-def rounded(values: NDArray[np.float16], significant_bits: int) -> NDArray[np.float16]:
-    """Float16 values of any shape, each with so many significant bits at most: what is left compresses."""
-    dropped = HALF_BITS - significant_bits
-    if not dropped:
-        return values
-    kept = np.uint32(0xFFFF ^ ((1 << dropped) - 1))
-    half = np.uint32(1 << (dropped - 1))
-    return ((values.view(np.uint16).astype(np.uint32) + half) & kept).astype(np.uint16).view(np.float16)
+def rounded(embedding: NDArray[np.float32], fraction_bits: int) -> NDArray[np.float32]:
+    """Unit vectors (n, e) as multiples of 2^-fraction_bits: few values occur, and what repeats compresses.
+
+    What rounding adds to a vector's length is taken off before it, so that its length stays 1 as nearly as multiples let it.
+
+    Raises:
+        ConfigurationError: that is not near enough.
+    """
+    shorter, longer = np.zeros((len(embedding), 1)), np.full((len(embedding), 1), 2.0)
+    for _ in range(_HALVINGS):  # what is rounded grows with what it is multiplied by
+        scale = (shorter + longer) / 2
+        _, length = _multiples(embedding * scale, fraction_bits)
+        shorter, longer = np.where(length < 1, scale, shorter), np.where(length < 1, longer, scale)
+    (below, less), (above, more) = (_multiples(embedding * scale, fraction_bits) for scale in (shorter, longer))
+    nearer = 1 - less < more - 1
+    off = np.where(nearer, 1 - less, more - 1)
+    if off.max(initial=0) > _MOST_OFF:
+        raise ConfigurationError(
+            f"gallery.fraction_bits: {fraction_bits} are too few for embeddings of {embedding.shape[1]} values: lengths change "
+            f"by {off.max():.1%}; give more"
+        )
+    return np.asarray(np.where(nearer, below, above), np.float32)
+
+
+def _multiples(values: FloatArray, fraction_bits: int) -> tuple[FloatArray, FloatArray]:
+    """Vectors (n, e) rounded, and their lengths, (n, 1)."""
+    found = np.rint(values * 2.0**fraction_bits) / 2.0**fraction_bits
+    return found, np.linalg.norm(found, axis=1, keepdims=True)

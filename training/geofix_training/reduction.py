@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 CLIP = 8.0
 """Standard deviations beyond which a statistic is clipped, so that one dead pixel pattern cannot fill a feature."""
 
+_CENTRED = 3
+"""Passes after which what is clipped has a mean of zero (Huber 1964): clipping moves the mean of what is skewed."""
+
 ENERGY_EXPONENT = 0.7
 """How far a large reconstruction error is excused by large energy, as of a crop that is mostly deep sea: as far as it can be
 before crops of the two photographs that ship with scikit-learn begin to pass."""
@@ -53,15 +56,23 @@ class Reduction:
         return np.asarray(np.column_stack([white, strangeness]), np.float32)
 
 
-def fit_reduction(sources: Sequence[NDArray[np.float16]], dim: int, seed: int, rows: int = 32_000) -> Reduction:
-    """Fit on random rows of raw statistics, (n, r): at most `rows`, from each source in proportion to its size."""
+def fit_reduction(
+    sources: Sequence[NDArray[np.float16]], dim: int, seed: int, rows: int = 32_000, clip: float = CLIP
+) -> Reduction:
+    """Fit on random rows of raw statistics, (n, r): at most `rows`, from each source in proportion to its size.
+
+    Beyond `clip` standard deviations a statistic is clipped.
+    """
     rng = np.random.default_rng(seed)
     share = min(1.0, rows / sum(map(len, sources)))
     chosen = [raw[np.sort(rng.permutation(len(raw))[: int(share * len(raw))])] for raw in sources]
     sample = np.concatenate(chosen).astype(np.float32)
     mean, deviation = sample.mean(axis=0), sample.std(axis=0)
     scale = np.maximum(deviation, 1e-3 * float(np.median(deviation)) + 1e-6)
-    standard = np.clip((sample - mean) / scale, -CLIP, CLIP)
+    standard = np.clip((sample - mean) / scale, -clip, clip)
+    for _ in range(_CENTRED):
+        mean = mean + scale * standard.mean(axis=0)
+        standard = np.clip((sample - mean) / scale, -clip, clip)
     if len(standard) < standard.shape[1]:  # the covariance has no higher rank than there are rows
         _, singular, rows_of = np.linalg.svd(standard, full_matrices=False)
         values, vectors = singular**2 / len(standard), rows_of.T

@@ -26,6 +26,13 @@ def round_weights(module: nn.Module) -> None:
                 layer.weight.copy_((layer.weight / scale).round() * scale)
 
 
+def rounded_columns(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A matrix (r, d) whose columns are such multiples, each by its largest."""
+    largest = np.abs(matrix).max(axis=0)
+    scale = np.where(largest > 0, largest / MOST, 1).astype(np.float32)
+    return np.asarray(np.rint(matrix / scale) * scale, np.float32)
+
+
 def whole_numbers(values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]] | None:
     """Weights as int8 of their shape and scales that broadcast over it, channels along the first axis or the last; None where
     they are no such multiples.

@@ -21,8 +21,8 @@ from geofix.gallery.rows import UNIT_TOLERANCE, ImageRow
 from geofix.gallery.store import Store
 from geofix.gallery.versions import OWN_JOB, Summary
 
-INSERT_ROWS = 2_000
-"""Rows of one insert: 2 MB at 256 dimensions, far below every message limit of Milvus."""
+INSERT_BYTES = 4 * 1024 * 1024
+"""Of the embeddings of one insert: far below every message limit of Milvus."""
 
 Progress = Callable[[int, int], None]
 """Called with (rows loaded, rows in all)."""
@@ -104,10 +104,11 @@ class _Rows:
     def batches(self, partitions: int) -> Iterator[list[ImageRow]]:
         """Rows to insert together, of one partition each; every row once."""
         partition = self.cell_id % partitions
+        together = max(1, INSERT_BYTES // (4 * self.embedding.shape[1]))
         for index in range(partitions):
             rows = np.flatnonzero(partition == index)
-            for start in range(0, len(rows), INSERT_ROWS):
-                yield [self._row(int(row)) for row in rows[start : start + INSERT_ROWS]]
+            for start in range(0, len(rows), together):
+                yield [self._row(int(row)) for row in rows[start : start + together]]
 
     def _row(self, row: int) -> ImageRow:
         return ImageRow(

@@ -23,7 +23,7 @@ from geofix_training.engine.loop import Batch, Progress, Trainer
 from geofix_training.engine.processes import Processes
 from geofix_training.engine.schedule import Draw, Plan
 from geofix_training.experiment import AdaptConfig, TrainConfig
-from geofix_training.frozen import KINDS, joined
+from geofix_training.frozen import KINDS, Mix
 from geofix_training.heads import multi_positive_loss
 from geofix_training.reduction import Reduction, fit_reduction
 from geofix_training.rounding import round_weights
@@ -40,9 +40,9 @@ CHUNK = 128
 class AdaptNetwork(nn.Module):
     """The layers; their forward is the loss."""
 
-    def __init__(self, tails: Tails, temperature: float) -> None:
+    def __init__(self, tails: Tails, mix: Mix, temperature: float) -> None:
         super().__init__()
-        self.tails, self.temperature = tails, temperature
+        self.tails, self.mix, self.temperature = tails, mix, temperature
 
     def forward(self, queries: Tensor, positive: Tensor, same: Tensor, stays: Tensor, *maps: Tensor) -> Tensor:
         """Contrast the first images of a batch with all of it.
@@ -54,7 +54,7 @@ class AdaptNetwork(nn.Module):
             stays: unit vectors of what is not taught, (m, d).
             maps: of each network, (m, c, h, w).
         """
-        embedding = joined([stays, self.tails(maps)])
+        embedding = self.mix.whole(stays, self.tails(maps))
         similarity = (embedding[: int(queries)] @ embedding.T).float().masked_fill(same, -1e4)
         if not bool((positive > 0).any()):  # nobody has a partner: nothing to learn from, but every process steps
             nothing: Tensor = 0.0 * embedding.sum()
@@ -78,8 +78,9 @@ class AdaptTask:
         self._shapes = depths_of(work).map_shapes
         self._maps: NDArray[np.float16] = np.load(work.maps, mmap_mode="r")
         self._statistics: NDArray[np.float16] = np.load(work.statistics, mmap_mode="r")
-        self._white = white_of(work)
-        self.module: nn.Module = AdaptNetwork(tails_of(work, _whitenings(work, self.rows, config)), config.temperature)
+        self._white, self._mix = white_of(work), _mix_of(work)
+        tails = tails_of(work, _whitenings(work, self.rows, config))
+        self.module: nn.Module = AdaptNetwork(tails, self._mix, config.temperature)
         self._validation = rows_with_features(work, self._maps, Part.VALIDATION)[:VALIDATION_ROWS]
 
     def load(self, draw: Draw) -> Batch:
@@ -130,7 +131,7 @@ class AdaptTask:
         same = rows[:queries, None] == rows[None, :]
         positive = ((chord <= self._chord) & ~same).astype(np.float32)
         with torch.no_grad():
-            stays = joined(self._white(torch.from_numpy(self._statistics[rows].astype(np.float32))))
+            stays = self._mix.untaught(self._white(torch.from_numpy(self._statistics[rows].astype(np.float32))))
         marks = torch.tensor(queries), torch.from_numpy(positive), torch.from_numpy(same)
         return *marks, stays, *map(as_input, maps)
 
@@ -182,9 +183,14 @@ def trained_tails(work: Work) -> Tails:
     blanks = [np.zeros(end - start, np.float32) for start, end in _last_layers(work)]
     dim = backbone.adapt.embedding_dim
     empty = [Reduction(blank, blank, np.zeros((len(blank), dim), np.float32)) for blank in blanks]
-    network = AdaptNetwork(tails_of(work, empty), backbone.adapt.temperature)
+    network = AdaptNetwork(tails_of(work, empty), Mix.of(backbone), backbone.adapt.temperature)
     fill_best(network, work, "adapt")
     return _as_stored(work, network.tails.eval())
+
+
+def _mix_of(work: Work) -> Mix:
+    assert work.experiment.backbone is not None
+    return Mix.of(work.experiment.backbone)
 
 
 def _as_stored(work: Work, tails: Tails) -> Tails:

@@ -21,14 +21,14 @@ from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Progress
 from geofix_training.export import export, store_small
 from geofix_training.fold_report import markdown
-from geofix_training.frozen import FrozenBackbone, load_white
+from geofix_training.frozen import FrozenBackbone, Mix
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.heads import MixtureHead, RetrievalModule
 from geofix_training.hubs import EXTRA_VALUES, Widened, hubness, widened
 from geofix_training.stages.adapt import trained_tails
 from geofix_training.stages.classifier import ClassifierNetwork, trained_classifier
 from geofix_training.stages.embedder import trained_embedder
-from geofix_training.stages.statistics import depths_of
+from geofix_training.stages.statistics import depths_of, white_of
 from geofix_training.stages.work import Work, rows_with_features
 
 CHUNK = 4096
@@ -139,7 +139,7 @@ def _write_gallery(
         if config.hubs is not None:
             held = widened(held, hubness(held, xyz, config.hubs, work.experiment.seed), config.hubs)
     dim = _embedding_dim(work, features.shape[1])
-    with GalleryFile(path, dim, cells, config.significant_bits) as gallery:
+    with GalleryFile(path, dim, cells, config.fraction_bits) as gallery:
         for number, part in enumerate(chunks):
             keep = gallery.new(features[part].astype(np.float32))
             kept = part[keep]
@@ -155,7 +155,7 @@ def _backbone(work: Work, network: ClassifierNetwork) -> nn.Module:
     if config is None or not config.frozen:
         return network.backbone
     tails = trained_tails(work) if config.adapt is not None else None
-    return FrozenBackbone(depths_of(work), load_white(work.white), tails)
+    return FrozenBackbone(depths_of(work), white_of(work), Mix.of(config), tails)
 
 
 def _card(work: Work, cells: int, images: int, calibration: Calibration | None) -> str:

@@ -20,7 +20,7 @@ from geofix_training.data.parts import Part
 from geofix_training.engine.loop import Progress
 from geofix_training.engine.processes import Processes
 from geofix_training.export import export
-from geofix_training.frozen import Depths, White, fit_white, load_white, save_white, whole_feature
+from geofix_training.frozen import Depths, Mix, White, fit_white, load_white, save_white
 from geofix_training.networks import TimmBackbone
 from geofix_training.stages.filling import Filling, fill
 from geofix_training.stages.work import Work, rows_with_features, save_array
@@ -51,13 +51,13 @@ def extract_frozen(work: Work, processes: Processes, progress: Progress) -> None
 
 def white_of(work: Work) -> White:
     """The whitening of the statistics; fitted to the rows that train where that has not been done."""
+    config = work.experiment.backbone
+    assert config is not None
     if not work.white.exists():
-        config = work.experiment.backbone
-        assert config is not None
         statistics = np.load(work.statistics, mmap_mode="r")
         train, kinds = rows_with_features(work, statistics, Part.TRAIN), depths_of(work).kinds
-        save_white(fit_white(statistics, train, kinds, config.components, work.experiment.seed), work.white)
-    return load_white(work.white)
+        save_white(fit_white(statistics, train, kinds, config, work.experiment.seed), work.white)
+    return load_white(work.white, config.clip)
 
 
 @lru_cache(maxsize=2)
@@ -141,12 +141,14 @@ def _within_half(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _write_features(work: Work) -> None:
-    white, statistics = white_of(work), np.load(work.statistics, mmap_mode="r")
+    config = work.experiment.backbone
+    assert config is not None
+    mix, white, statistics = Mix.of(config), white_of(work), np.load(work.statistics, mmap_mode="r")
     taught = np.load(work.taught, mmap_mode="r") if work.taught.exists() else None
     parts = []
     for start in range(0, len(statistics), CHUNK):
         part = torch.from_numpy(statistics[start : start + CHUNK].astype(np.float32))
         own = None if taught is None else torch.from_numpy(taught[start : start + CHUNK].astype(np.float32))
         with torch.no_grad():
-            parts.append(whole_feature(white(part), own).numpy().astype(np.float16))
+            parts.append(mix.feature(white(part), own).numpy().astype(np.float16))
     save_array(work.features, np.concatenate(parts))

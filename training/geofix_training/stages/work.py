@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from geofix import bundle as files
 from geofix.cells import Cells
@@ -49,12 +50,17 @@ class Work:
         """The experiment.
 
         Raises:
-            ConfigurationError: nothing has claimed the folder.
+            ConfigurationError: nothing has claimed the folder, or another version has, whose settings were other ones.
         """
         path = self.folder / "experiment.json"
         if not path.is_file():
             raise ConfigurationError(f"{self.folder} is no work folder: run geofix-train partition first")
-        return Experiment.model_validate(json.loads(path.read_text())["experiment"])
+        try:
+            return Experiment.model_validate(json.loads(path.read_text())["experiment"])
+        except ValidationError as error:
+            raise ConfigurationError(
+                f"{self.folder} holds the work of another version of geofix: name another --work folder"
+            ) from error
 
     @cached_property
     def index(self) -> Index:
