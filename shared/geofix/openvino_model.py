@@ -64,6 +64,7 @@ class OpenVinoModel:
         }
         try:
             self._network = core.read_model(str(model))
+            _fold_constants(self._network)
         except RuntimeError as error:
             raise MismatchError(f"{model} cannot be loaded: {error}", Reason.BUNDLE_INVALID) from error
         self._compile = partial(core.compile_model, device_name="CPU", config=options)
@@ -92,6 +93,19 @@ class OpenVinoModel:
             if self._any is None:
                 self._any = _Compiled(self._compile(self._network))
             return self._any
+
+
+def _fold_constants(network: Any) -> None:
+    """Make floating-point weights of those that are kept in eight bits.
+
+    OpenVINO (2026.4) would keep them so, and then several streams compute wrong convolutions, and linear layers round what they
+    are given to eight bits too.
+    """
+    from openvino import passes
+
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(network)
 
 
 class _Compiled:

@@ -79,7 +79,6 @@ def photographed(folder: Path, backbone: Mapping[str, object], baseline: object 
             "decimals": 2,
             "fraction_bits": 10,
             "augment": {"share": 0.5},
-            "hubs": {"neighbors": 5},
         },
     )
     return run_partition(read_experiment(config), Collection(manifest=folder / "manifest.csv"), folder / "work")

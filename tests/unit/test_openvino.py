@@ -26,6 +26,7 @@ from geofix_classifier.classify import Classifier
 
 pytest.importorskip("openvino")
 
+CITIES = Path(__file__).parents[2] / "bundles" / "cities"
 PLAIN, BF16 = "OpenVINO", "OpenVINO_BF16"
 
 
@@ -45,6 +46,16 @@ def test_features_are_those_of_onnx_runtime(bundle: Bundle, threads: int) -> Non
     for count in (1, 3, 1, 4, 2, 5, 6, 2):  # more shapes than it compiles for
         batch = images(count, count)
         np.testing.assert_allclose(other.run(batch)["feature"], plain.run(batch)["feature"], atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_weights_in_eight_bits_say_the_same_in_any_number_of_streams(threads: int) -> None:
+    """OpenVINO computes wrong convolutions in several streams where it keeps such weights as they are."""
+    backbone = CITIES / BACKBONE
+    batch = np.random.default_rng(0).normal(size=(2, 3, 320, 320)).astype(np.float32)
+    plain, other = (OnnxSession(backbone, (name,), threads).run(batch)["feature"] for name in (CPU, PLAIN))
+    cosine = (plain * other).sum(axis=1) / np.linalg.norm(plain, axis=1) / np.linalg.norm(other, axis=1)
+    assert cosine.min() > 0.99999
 
 
 def test_passes_that_overlap_do_not_mix(bundle: Bundle) -> None:

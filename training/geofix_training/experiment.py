@@ -238,16 +238,6 @@ class AugmentConfig(_Part):
     temperature: float = Field(0.3, gt=0, description="of the cosines that weigh the place's images")
 
 
-class HubConfig(_Part):
-    """How much less similar hubs count: images that are near to everything."""
-
-    strength: float = Field(
-        0.4, gt=0, le=1, description="of a row's mean cosine to its nearest elsewhere, taken off its similarity"
-    )
-    neighbors: int = Field(20, ge=1, description="nearest rows that tell how much of a hub a row is")
-    beyond_km: float = Field(200.0, ge=0, description="rows nearer than this are of its own place, and do not tell")
-
-
 class GalleryConfig(_Part):
     """What of the images goes into the bundle's gallery."""
 
@@ -258,13 +248,10 @@ class GalleryConfig(_Part):
         ge=2,
         le=10,
         description="binary digits after the point that embeddings' values keep; absent: those of a float16. With 6 an embedding "
-        "of 2,600 values takes less than a sixth, and cosines move by some 0.003",
+        "of 2,600 values takes less than a sixth, and cosines move by some 0.005",
     )
     augment: AugmentConfig | None = Field(
         None, description="absent: every embedding is its image's own; else all of them are held in memory"
-    )
-    hubs: HubConfig | None = Field(
-        None, description="absent: similarities are plain cosines; else embeddings have two values more: hubs.py"
     )
 
 

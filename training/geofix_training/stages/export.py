@@ -24,7 +24,6 @@ from geofix_training.fold_report import markdown
 from geofix_training.frozen import FrozenBackbone, Mix
 from geofix_training.gallery_file import GalleryFile
 from geofix_training.heads import MixtureHead, RetrievalModule
-from geofix_training.hubs import EXTRA_VALUES, Widened, hubness, widened
 from geofix_training.stages.adapt import trained_tails
 from geofix_training.stages.classifier import ClassifierNetwork, trained_classifier
 from geofix_training.stages.embedder import trained_embedder
@@ -77,8 +76,7 @@ def run_export(
         source, example = "image", torch.zeros(2, 3, size, size)
     export(_backbone(work, network), example, out / files.BACKBONE, [source], ["feature"])
     export(Scores(network.head), feature, out / files.CLASSIFIER, ["feature"], ["log_weights", "domain_score"])
-    embedder = module if experiment.gallery.hubs is None else Widened(module)
-    export(embedder, feature, out / files.EMBEDDER, ["feature"], ["embedding"])
+    export(module, feature, out / files.EMBEDDER, ["feature"], ["embedding"])
     for name in (files.BACKBONE, files.CLASSIFIER, files.EMBEDDER):
         store_small(out / name)
     means, kappas = network.head.unit_means().detach().numpy(), network.head.log_kappa.exp().detach().numpy()
@@ -98,16 +96,11 @@ def run_export(
         preprocessing=experiment.backbone.preprocessing if experiment.backbone is not None else NO_PICTURES,
         takes="image" if experiment.backbone is not None else "feature",
         feature_dim=network.dim,
-        embedding_dim=_embedding_dim(work, network.dim),
+        embedding_dim=experiment.embedder.embedding_dim or network.dim,
         cell_count=len(cells),
         decision=rule,
     )
     return Bundle.load(out)
-
-
-def _embedding_dim(work: Work, feature_dim: int) -> int:
-    own = work.experiment.embedder.embedding_dim or feature_dim
-    return own + EXTRA_VALUES if work.experiment.gallery.hubs is not None else own
 
 
 def _write_gallery(
@@ -131,14 +124,10 @@ def _write_gallery(
 
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     held = None
-    if config.augment is not None or config.hubs is not None:
-        held = np.concatenate([embed(part).astype(np.float16) for part in chunks])
-        xyz = latlon_to_xyz(lat[rows], lon[rows])
-        if config.augment is not None:
-            held = augmented(held, xyz, config.augment)
-        if config.hubs is not None:
-            held = widened(held, hubness(held, xyz, config.hubs, work.experiment.seed), config.hubs)
-    dim = _embedding_dim(work, features.shape[1])
+    if config.augment is not None:
+        own = np.concatenate([embed(part).astype(np.float16) for part in chunks])
+        held = augmented(own, latlon_to_xyz(lat[rows], lon[rows]), config.augment)
+    dim = work.experiment.embedder.embedding_dim or features.shape[1]
     with GalleryFile(path, dim, cells, config.fraction_bits) as gallery:
         for number, part in enumerate(chunks):
             keep = gallery.new(features[part].astype(np.float32))
