@@ -20,6 +20,8 @@ _HALVINGS = 20
 """Of the interval in which the scale lies with which a vector's length stays."""
 _MOST_OFF = 0.005
 """Half of what a gallery may differ from unit vectors."""
+_LEAST_COSINE = 0.95
+"""Between vectors before and after, on average: with less, neighbours would change places."""
 
 
 class GalleryFile:
@@ -94,7 +96,7 @@ def rounded(embedding: NDArray[np.float32], fraction_bits: int) -> NDArray[np.fl
     What rounding adds to a vector's length is taken off before it, so that its length stays 1 as nearly as multiples let it.
 
     Raises:
-        ConfigurationError: that is not near enough.
+        ConfigurationError: that is not near enough, or they point elsewhere.
     """
     shorter, longer = np.zeros((len(embedding), 1)), np.full((len(embedding), 1), 2.0)
     for _ in range(_HALVINGS):  # what is rounded grows with what it is multiplied by
@@ -104,12 +106,14 @@ def rounded(embedding: NDArray[np.float32], fraction_bits: int) -> NDArray[np.fl
     (below, less), (above, more) = (_multiples(embedding * scale, fraction_bits) for scale in (shorter, longer))
     nearer = 1 - less < more - 1
     off = np.where(nearer, 1 - less, more - 1)
-    if off.max(initial=0) > _MOST_OFF:
+    found = np.asarray(np.where(nearer, below, above), np.float32)
+    cosine = float((found * embedding).sum(axis=1).mean()) if len(found) else 1.0
+    if off.max(initial=0) > _MOST_OFF or cosine < _LEAST_COSINE:
         raise ConfigurationError(
-            f"gallery.fraction_bits: {fraction_bits} are too few for embeddings of {embedding.shape[1]} values: lengths change "
-            f"by {off.max():.1%}; give more"
+            f"gallery.fraction_bits: {fraction_bits} are too few for embeddings of {embedding.shape[1]} values: their cosine to "
+            f"what they were is {cosine:.2f}, and lengths change by {off.max():.1%}; give more"
         )
-    return np.asarray(np.where(nearer, below, above), np.float32)
+    return found
 
 
 def _multiples(values: FloatArray, fraction_bits: int) -> tuple[FloatArray, FloatArray]:
