@@ -23,7 +23,7 @@ from geofix_training.tune import answer, tune
 
 LEAST = 120
 """Images set aside below which no radius can be fitted."""
-MOST_TUNING = 600
+MOST_TUNING = 3_000
 """Images that the decision rule is chosen on, at most."""
 MOST_FITTING = 16_000
 """Images that radii and gate are fitted on, at most: some four minutes; more would narrow nothing."""
