@@ -248,7 +248,7 @@ class GalleryConfig(_Part):
         ge=2,
         le=10,
         description="binary digits after the point that embeddings' values keep; absent: those of a float16. With 6 an embedding "
-        "of 2,600 values takes less than a sixth, and cosines move by some 0.005",
+        "of 2,900 values takes less than a fifth, and cosines move by some 0.005",
     )
     augment: AugmentConfig | None = Field(
         None, description="absent: every embedding is its image's own; else all of them are held in memory"
