@@ -39,13 +39,20 @@ class Cells:
         return {s2cell.token_to_cell_id(token): cell for cell, tokens in enumerate(self.s2_tokens) for token in tokens}
 
     @cached_property
-    def _levels(self) -> list[int]:
-        return sorted({s2cell.cell_id_to_level(s2_id) for s2_id in self._by_s2_id}, reverse=True)
+    def _by_level(self) -> dict[int, tuple[NDArray[np.uint64], NDArray[np.int32]]]:
+        """For each level of S2, finest first, the ids of its S2 cells, rising, and the cells that they belong to."""
+        levels: dict[int, list[tuple[int, int]]] = {}
+        for s2_id, cell in sorted(self._by_s2_id.items()):
+            levels.setdefault(s2cell.cell_id_to_level(s2_id), []).append((s2_id, cell))
+        return {
+            level: (np.array([i for i, _ in known], np.uint64), np.array([cell for _, cell in known], np.int32))
+            for level, known in sorted(levels.items(), reverse=True)
+        }
 
     def containing(self, lat: float, lon: float) -> int | None:
         """The cell whose S2 area contains the place (degrees), or None where the partition dropped that area."""
         leaf = s2cell.lat_lon_to_cell_id(lat, lon)
-        for level in self._levels:
+        for level in self._by_level:
             cell = self._by_s2_id.get(s2cell.cell_id_to_parent_cell_id(leaf, level) if level < 30 else leaf)
             if cell is not None:
                 return cell
@@ -59,9 +66,7 @@ class Cells:
         lats, lons = np.asarray(lat, float).ravel(), np.asarray(lon, float).ravel()
         leaves = leaf_ids(lats, lons)
         out = np.full(len(leaves), -1, np.int32)
-        for level in self._levels:
-            known = sorted((i, cell) for i, cell in self._by_s2_id.items() if s2cell.cell_id_to_level(i) == level)
-            ids, cells = np.array([i for i, _ in known], np.uint64), np.array([cell for _, cell in known], np.int32)
+        for level, (ids, cells) in self._by_level.items():
             wanted = parents(leaves, level)
             at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
             found = (out < 0) & (ids[at] == wanted)
