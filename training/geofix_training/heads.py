@@ -71,6 +71,9 @@ class RetrievalModule(nn.Module):
 
     LayerNorm, then a residual block FC(d, hidden), ReLU, FC(hidden, d), skip, LayerNorm; then L2. With `out_dim` a linear
     projection stands before the L2, so that a gallery of many rows stays small.
+
+    Attributes:
+        out_dim: values of an embedding, e.
     """
 
     projection: nn.Module
@@ -80,6 +83,7 @@ class RetrievalModule(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.res = _Residual(dim, hidden)
         self.projection = nn.Linear(dim, out_dim, bias=False) if out_dim else nn.Identity()
+        self.out_dim = out_dim or dim
 
     def forward(self, feature: Tensor) -> Tensor:
         """Features (n, d) to unit embeddings (n, e)."""

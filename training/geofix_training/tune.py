@@ -16,6 +16,10 @@ from geofix.posterior import Neighbors, kernel_mode, neighbor_weights
 
 SCORE_SCALE_KM = 300.0
 """An estimate d km off scores exp(−d / this): the middle of the distances that matter."""
+CELLS = (10, 20, 40)
+TEMPERATURES = (0.01, 0.015, 0.02, 0.03, 0.05)
+MODE_SCALES_KM = (100.0, 200.0, 400.0, 800.0)
+REFINEMENTS_KM = (0.0, 120.0, 240.0)
 
 
 @dataclass(frozen=True)
@@ -47,23 +51,23 @@ def tune(
     """The rule with the best mean score over held-out images, then the smallest eps that groups neighbours."""
     truth = latlon_to_xyz(lat, lon)
     best_score, best = -1.0, start
-    for cells in (10, 20, 40):
-        trial = start.model_copy(update={"cells": cells})
-        found = list(_found(engine, heads, [plan(trial, Strategy.POSTERIOR, head.cells) for head in heads]))
-        distances = [distances_between(n.xyz) for n in found]
-        for temperature in (0.01, 0.015, 0.02, 0.03, 0.05):
-            weights = [
-                neighbor_weights(n, h.cells, temperature, start.cell_weight) for n, h in zip(found, heads, strict=True)
-            ]
-            for scale, refine in product((100.0, 200.0, 400.0, 800.0), (0.0, 120.0, 240.0)):
-                values = {"temperature": temperature, "mode_scale_km": scale, "refine_km": refine}
-                rule = trial.model_copy(update=values)
-                places = [
-                    kernel_mode(n.xyz, w, rule.kernel, d) for n, w, d in zip(found, weights, distances, strict=True)
-                ]
-                score = float(np.exp(-distance_km(np.stack(places), truth) / SCORE_SCALE_KM).mean())
-                if score > best_score:
-                    best_score, best = score, rule
+    for cells in CELLS:
+        rules = [
+            start.model_copy(
+                update={"cells": cells, "temperature": temperature, "mode_scale_km": scale_km, "refine_km": refine_km}
+            )
+            for temperature, scale_km, refine_km in product(TEMPERATURES, MODE_SCALES_KM, REFINEMENTS_KM)
+        ]
+        found = _found(engine, heads, [plan(rules[0], Strategy.POSTERIOR, head.cells) for head in heads])
+        scores = np.zeros(len(rules))
+        # An image at a time: the distances between its neighbours take 8 · k² bytes.
+        for head, neighbors, place in zip(heads, found, truth, strict=True):
+            distances = distances_between(neighbors.xyz)
+            weights = {t: neighbor_weights(neighbors, head.cells, t, start.cell_weight) for t in TEMPERATURES}
+            modes = [kernel_mode(neighbors.xyz, weights[rule.temperature], rule.kernel, distances) for rule in rules]
+            scores += np.exp(-distance_km(np.stack(modes), place) / SCORE_SCALE_KM)
+        if scores.max() > best_score:
+            best_score, best = float(scores.max()), rules[int(scores.argmax())]
     return best.model_copy(update={"eps_km": _eps(engine, heads, best)})
 
 

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from geofix.geo import FloatArray
 from geofix_training.experiment import HeldOutParts
 
+REGION_DEG = 45.0
+"""Side of the regions of which each has its share of what is set aside by blocks."""
+
 
 class Part(IntEnum):
     """What a row is for."""
@@ -20,10 +23,6 @@ class Part(IntEnum):
     TEST = 3
     TEST_BLOCKS = 4
     CALIBRATION_BLOCKS = 5
-
-
-REGION_DEG = 45.0
-"""Side of the regions of which each has its share of what is set aside by blocks."""
 
 
 def assign_parts(

@@ -23,8 +23,8 @@ from geofix_training.tune import answer, tune
 
 LEAST = 120
 """Images set aside below which no radius can be fitted."""
-MOST_TUNING = 3_000
-"""Images that the decision rule is chosen on, at most."""
+FEWEST_TUNING, MOST_TUNING = 600, 3_000
+"""Images that the decision rule is chosen on: a quarter of those set aside, within these, and never more than half of them."""
 MOST_FITTING = 16_000
 """Images that radii and gate are fitted on, at most: some four minutes; more would narrow nothing."""
 
@@ -70,7 +70,7 @@ def _two_parts(rows: NDArray[np.int64], group: NDArray[np.uint64]) -> tuple[NDAr
     """Rows to choose the rule on and rows to fit radii on, both ordered by group: groups are hashes, so at random."""
     order = np.argsort(group, kind="stable")
     rows, group = rows[order], group[order]
-    count = min(MOST_TUNING, len(rows) // 2)
+    count = min(max(FEWEST_TUNING, min(len(rows) // 4, MOST_TUNING)), len(rows) // 2)
     cut = int(np.searchsorted(group, group[count - 1], "right")) if count else 0
     return rows[:cut], rows[cut : cut + MOST_FITTING]
 

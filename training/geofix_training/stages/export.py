@@ -96,7 +96,7 @@ def run_export(
         preprocessing=experiment.backbone.preprocessing if experiment.backbone is not None else NO_PICTURES,
         takes="image" if experiment.backbone is not None else "feature",
         feature_dim=network.dim,
-        embedding_dim=experiment.embedder.embedding_dim or network.dim,
+        embedding_dim=module.out_dim,
         cell_count=len(cells),
         decision=rule,
     )
@@ -127,8 +127,7 @@ def _write_gallery(
     if config.augment is not None:
         own = np.concatenate([embed(part).astype(np.float16) for part in chunks])
         held = augmented(own, latlon_to_xyz(lat[rows], lon[rows]), config.augment)
-    dim = work.experiment.embedder.embedding_dim or features.shape[1]
-    with GalleryFile(path, dim, cells, config.fraction_bits) as gallery:
+    with GalleryFile(path, module.out_dim, cells, config.fraction_bits) as gallery:
         for number, part in enumerate(chunks):
             keep = gallery.new(features[part].astype(np.float32))
             kept = part[keep]
