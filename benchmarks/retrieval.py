@@ -23,10 +23,10 @@ from geofix.gallery.admin import DirectAdmin
 from geofix.gallery.calls import Call
 from geofix.gallery.layout import GalleryInfo, partition_names
 from geofix.gallery.store import Store
-from processes import processor_s, resident_mb
+from processes import resident_mb
 from retrieval_data import Data, K, Query, recall
 from retrieval_libraries import Faiss, Lance, Library, Numpy, Searches, Usearch, size_of
-from retrieval_milvus import PymilvusAlone, Service, fill, insert_rates, server, write_bundle
+from retrieval_milvus import PymilvusAlone, Service, fill, insert_rates, server, settle, write_bundle
 
 CLIENTS = (4, 16)
 CHECKED, WARM, TURNS = 50, 20, 4
@@ -186,25 +186,6 @@ def on_server(table: Table, sizes: Sequence[Data], directory: Path, given: str, 
     print("\n" + "\n".join(f"- {fact}" for fact in facts))
 
 
-def settle(pid: int | None, quiet_s: float = 75.0, most_s: float = 1200.0) -> str:
-    """Wait until a server that was filled has put its segments in order; says how that ended.
-
-    It has when it used under a fifth of a core in every 5 s of `quiet_s`: Milvus looks for segments to compact once a minute
-    (dataCoord.compaction.globalInterval), and is still between two rounds.
-    """
-    if pid is None:
-        return "measured at once: whether the server had put its segments in order is not known"
-    began = calm = time.monotonic()
-    while time.monotonic() < calm + quiet_s:
-        if time.monotonic() > began + most_s:
-            return f"the server had not put its segments in order {most_s:.0f} s after it was filled: measured all the same"
-        before = processor_s(pid)
-        time.sleep(5)
-        if processor_s(pid) - before > 1.0:
-            calm = time.monotonic()
-    return f"measured when the server had put its segments in order, {calm - began:.0f} s after it was filled"
-
-
 def _ratios(service: Service, uri: str, searched: Sequence[tuple[Data, GalleryInfo]], seconds: float) -> list[str]:
     """Measured in turns, for a machine's speed drifts."""
     (small, few), (large, many) = searched[0], searched[-1]
@@ -235,7 +216,7 @@ def _processor_time(store: Store, uri: str, data: Data, info: GalleryInfo) -> st
 
     def lean(query: Query) -> None:
         where = partition_names(query.cells, info.partitions)
-        call = Call(info.name, query.vector[None], K, f"cell_id in {list(query.cells)}", tuple(where))
+        call = Call(info.name, query.vector[None], K, query.cells, tuple(where))
         store.searches.search(call, 60)
 
     spent = []

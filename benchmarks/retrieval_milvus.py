@@ -31,6 +31,7 @@ from geofix.platform.probe import Probe
 from geofix.v1 import retrieval_service_pb2 as pb
 from geofix.v1 import retrieval_service_pb2_grpc as rpc
 from geofix.vectors import pack_vector
+from processes import processor_s
 from retrieval_data import Data, K, Query
 
 ROWS_TOGETHER = 1_000
@@ -199,6 +200,25 @@ class PymilvusAlone:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def settle(pid: int | None, quiet_s: float = 75.0, most_s: float = 1200.0) -> str:
+    """Wait until a server that was filled has put its segments in order; says how that ended.
+
+    It has when it used under a fifth of a core in every 5 s of `quiet_s`: Milvus looks for segments to compact once a minute
+    (dataCoord.compaction.globalInterval), and is still between two rounds.
+    """
+    if pid is None:
+        return "measured at once: whether the server had put its segments in order is not known"
+    began = calm = time.monotonic()
+    while time.monotonic() < calm + quiet_s:
+        if time.monotonic() > began + most_s:
+            return f"the server had not put its segments in order {most_s:.0f} s after it was filled: measured all the same"
+        before = processor_s(pid)
+        time.sleep(5)
+        if processor_s(pid) - before > 1.0:
+            calm = time.monotonic()
+    return f"measured when the server had put its segments in order, {calm - began:.0f} s after it was filled"
 
 
 @contextlib.contextmanager

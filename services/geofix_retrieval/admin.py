@@ -12,13 +12,12 @@ from google.type.latlng_pb2 import LatLng
 from geofix.access.callers import ADMIN
 from geofix.errors import InvalidInput, Reason
 from geofix.gallery.admin import DirectAdmin
-from geofix.gallery.messages import image_message, neighbor_message, row_of, version_message, version_of
+from geofix.gallery.messages import image_message, result_message, row_of, version_message, version_of
 from geofix.gallery.versions import Summary
 from geofix.limits import check_batch
 from geofix.server import Service
 from geofix.v1 import gallery_admin_service_pb2 as pb
 from geofix.v1 import gallery_admin_service_pb2_grpc as rpc
-from geofix.v1 import retrieval_service_pb2
 from geofix.vectors import unpack_vector
 from geofix.workers import WorkQueue
 from geofix_retrieval.live import LiveGallery
@@ -134,11 +133,7 @@ class GalleryAdminService(Service, rpc.GalleryAdminServiceServicer):
             for query in request.queries
         ]
         found = await self._run(lambda admin: admin.search(request.version, queries))
-        return pb.SearchVersionResponse(
-            results=[
-                retrieval_service_pb2.SearchResult(neighbors=[neighbor_message(hit) for hit in hits]) for hits in found
-            ]
-        )
+        return pb.SearchVersionResponse(results=[result_message(hits) for hits in found])
 
     async def SealVersion(self, request: pb.SealVersionRequest, context: _Context) -> pb.SealVersionResponse:
         """See the proto."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from geofix.bundle import Bundle
 from geofix.errors import GeofixError, InvalidInput, Reason
 from geofix.gallery.layout import METRIC
-from geofix.gallery.messages import neighbor_message
+from geofix.gallery.messages import result_message
 from geofix.gallery.narrowing import Narrowing
 from geofix.gallery.search import Gallery, Scope
 from geofix.gallery.store import check_uri
@@ -110,7 +110,7 @@ class RetrievalService(Service, rpc.RetrievalServiceServicer):
         began_ns = past_stage("search", elapsed_ms / 1000, time.time_ns(), queries=len(queries), gallery_version=name)
         past_stage("queue", max(0, began_ns - arrived_ns) / 1e9, began_ns)
         return pb.SearchResponse(
-            results=[pb.SearchResult(neighbors=[neighbor_message(hit) for hit in hits]) for hits in found],
+            results=[result_message(hits) for hits in found],
             gallery_version=name,
             search_ms=elapsed_ms,
         )

@@ -84,7 +84,7 @@ def test_a_live_version_is_restored_whole_and_answers_alike(
         queries = np.random.default_rng(0).normal(size=(12, EMBEDDING_DIM)).astype(np.float32)
         asked = [(query / np.linalg.norm(query), cells, 20) for query in queries for cells in ((), (1, 2, 3))]
         for before, after in zip(admin.search(live.name, asked), other.search(live.name, asked), strict=True):
-            assert [replace(hit, similarity=0) for hit in before] == [replace(hit, similarity=0) for hit in after]
+            assert [hit._replace(similarity=0) for hit in before] == [hit._replace(similarity=0) for hit in after]
             for hit, same in zip(before, after, strict=True):  # a sum in another order differs in its last bit
                 assert hit.similarity == pytest.approx(same.similarity, abs=1e-7)
 

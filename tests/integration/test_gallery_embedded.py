@@ -61,14 +61,15 @@ def unit(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
 def calls() -> list[Call]:
     vectors = unit(np.random.default_rng(7), 3)
     whole = Call(NAME, vectors, 10)
-    two = replace(whole, filter="cell_id in [1, 6]", partitions=("p1", "p2"))
+    two = replace(whole, cells=(1, 6), partitions=("p1", "p2"))
     return [
         whole,
         replace(whole, limit=2 * ROWS),
         two,
         replace(two, limit=1),
-        replace(two, filter="cell_id in [1, 6] and ((lat >= 10.0 and lat <= 30.5))"),
-        replace(whole, filter="cell_id in [77]", partitions=("p1",)),
+        replace(two, filter="((lat >= 10.0 and lat <= 30.5))"),
+        replace(whole, cells=(77,), partitions=("p1",)),
+        replace(whole, cells=(1, 6)),
         replace(whole, filter='id < "0050"'),
     ]
 
@@ -115,7 +116,7 @@ def test_segment_by_segment_the_answers_are_the_engines(
     assert becomes_idle(store, monkeypatch)
     expected = embedded._by_engine(collection(store), call)
     assert_same(store.searches.search(call, 10), expected)
-    assert any(expected) or "77" in call.filter
+    assert any(expected) or 77 in call.cells
 
 
 def test_what_is_deleted_is_not_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

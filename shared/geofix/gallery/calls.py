@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import grpc
@@ -35,15 +35,23 @@ class Call:
         collection: the version.
         vectors: unit embeddings, shape (n, embedding_dim).
         limit: most hits a vector.
-        filter: a boolean expression of Milvus; empty: all rows.
-        partitions: names; empty: all.
+        cells: whose rows to search; empty: all rows.
+        partitions: the names of theirs; empty: all.
+        filter: what else the rows must fulfil, a boolean expression of Milvus; empty: nothing.
     """
 
     collection: str
     vectors: NDArray[np.float32]
     limit: int
-    filter: str = ""
+    cells: tuple[int, ...] = ()
     partitions: tuple[str, ...] = ()
+    filter: str = ""
+
+    @property
+    def expression(self) -> str:
+        """Cells and filter as one boolean expression of Milvus; empty: all rows."""
+        in_cells = f"cell_id in {list(self.cells)}" if self.cells else ""
+        return " and ".join(filter(None, (in_cells, self.filter)))
 
     def message(self) -> Any:
         """The request, with the fields of `layout.OUTPUT_FIELDS` asked for."""
@@ -58,7 +66,7 @@ class Call:
         return milvus_pb2.SearchRequest(
             collection_name=self.collection,
             partition_names=self.partitions,
-            dsl=self.filter,
+            dsl=self.expression,
             dsl_type=common_pb2.DslType.BoolExprV1,
             placeholder_group=group.SerializeToString(),
             nq=len(values),
@@ -70,8 +78,7 @@ class Call:
         )
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A row as it was found; `payload` is its JSON."""
 
     id: str
@@ -111,7 +118,7 @@ def _split(results: Any) -> Iterator[list[Row]]:
     for count in results.topks:
         part = slice(start, start + count)
         columns = (ids[part], scores[part], cells[part], lats[part], lons[part], payloads[part])
-        yield [Row(*values) for values in zip(*columns, strict=True)]
+        yield list(map(Row._make, zip(*columns, strict=True)))
         start += count
 
 

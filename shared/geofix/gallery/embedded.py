@@ -2,14 +2,18 @@
 
 Before a search the engine walks over every row of the partitions in Python, to leave out what is deleted or written twice, and
 it reads the whole row of every hit, vector and all. A sealed version of the gallery has nothing of either kind; there, each
-segment's own index is asked with the engine's own filter, and only what a hit shows is read: in half to a third of the time.
+segment's own index is asked for the rows of the cells, and only what a hit shows is read: in a fifth to a third of the time.
+What else the rows must fulfil is for the engine's own filter.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
+
+import numpy as np
 
 from geofix.gallery.calls import Call, Row, SearchChannel
 from geofix.gallery.layout import METRIC, OUTPUT_FIELDS
@@ -77,7 +81,7 @@ def _by_engine(collection: Any, call: Call) -> list[list[Row]]:
         top_k=call.limit,
         metric_type=METRIC,
         partition_names=list(call.partitions) or None,
-        expr=call.filter or None,
+        expr=call.expression or None,
         output_fields=list(OUTPUT_FIELDS),
     )
     return [[_row(hit) for hit in hits] for hits in found]
@@ -93,17 +97,22 @@ def _by_segment(collection: Any, segments: Sequence[Any], call: Call) -> list[li
 
     compiled = collection._compile_filter(call.filter) if call.filter else None
     plan = collection._indexed_filter_plan(compiled)
+    cells = np.array(call.cells)
     found: list[list[tuple[float, int, int]]] = [[] for _ in call.vectors]
     for number, segment in enumerate(segments):
         if call.partitions and segment.partition not in call.partitions:
             continue
-        mask = None if compiled is None else evaluate_segment_filter(segment, compiled, plan)
-        if mask is not None and not mask.any():
+        # The engine would make a list of all the cells for each segment: most of the time of a search.
+        mask = np.isin(segment.table.column("cell_id").to_numpy(), cells) if call.cells else None
+        if compiled is not None:
+            fulfil = evaluate_segment_filter(segment, compiled, plan)
+            mask = fulfil if mask is None else mask & fulfil
+        most = min(call.limit, segment.num_rows if mask is None else int(np.count_nonzero(mask)))
+        if not most:
             continue
-        rows, distances = segment.indexes[_VECTOR].search(call.vectors, call.limit, mask)
+        rows, distances = segment.indexes[_VECTOR].search(call.vectors, most, mask)
         for hits, own_rows, own_distances in zip(found, rows.tolist(), distances.tolist(), strict=True):
-            # Where a segment has fewer rows, the index fills up with -1.
-            hits += [(distance, number, row) for distance, row in zip(own_distances, own_rows, strict=True) if row >= 0]
+            hits.extend(zip(own_distances, repeat(number), own_rows, strict=False))
     return [_rows(segments, sorted(hits)[: call.limit]) for hits in found]
 
 

@@ -6,7 +6,9 @@ import asyncio
 import json
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +26,13 @@ _TOO_SLOW = "too few of the images fulfil the conditions to find them in time: a
 _SPARE, _FEWEST, _FACTOR = 2, 64, 8
 _EARLY_S = 0.05
 
+NO_FIELDS: Mapping[str, str] = MappingProxyType({})
+
 _Steps = Generator[Call, list[list[Row]], list[list[Row]]]
 """Yields calls, is sent what they found, and returns what belongs, a list a vector."""
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A gallery image near a query: its place in degrees, the inner product of the two embeddings, what was kept with it."""
 
     id: str
@@ -39,7 +42,7 @@ class Hit:
     similarity: float
     picture: str
     attribution: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = NO_FIELDS
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Gallery:
                     call = steps.send(found)  # type: ignore[arg-type]  # None starts it
                     found = self._store.searches.search(call, _left(end))
             except StopIteration as done:
-                return [_hit(row) for row in done.value[0]]
+                return _hits(done.value[0])
             except Exception as error:  # gRPC's, or pymilvus's, which is not imported before it is needed
                 if _ran_out(found, end):
                     raise DeadlineExceeded(_TOO_SLOW) from error
@@ -110,7 +113,7 @@ class Gallery:
         async def run(scope: Scope, members: list[int]) -> None:
             rows = await self._run(scope, np.stack([queries[index][0] for index in members]), end)
             for index, mine in zip(members, rows, strict=True):
-                found[index] = [_hit(row) for row in mine]
+                found[index] = _hits(mine)
 
         with self._store.errors():
             if len(groups) == 1:
@@ -149,15 +152,15 @@ class Gallery:
 
     def _steps(self, scope: Scope, vectors: NDArray[np.float32]) -> _Steps:
         """Fetches more than k where rows may have to be thrown away, and more again until k are left or there are no more."""
-        narrowing, cells = scope.narrowing, sorted(set(scope.cells))
-        conditions = [f"cell_id in {cells}"] if cells else []
-        conditions += [f"({expression})"] if (expression := narrowing.expression()) else []
+        narrowing, cells = scope.narrowing, tuple(sorted(set(scope.cells)))
+        condition = narrowing.expression()
         where = Call(
             self.info.name,
             vectors,
             scope.k if narrowing.in_milvus else min(MOST_ROWS, max(_FEWEST, _SPARE * scope.k)),
-            " and ".join(conditions),
+            cells,
             tuple(partition_names(cells, self.info.partitions)),
+            f"({condition})" if condition else "",
         )
         results: list[list[Row]] = [[] for _ in vectors]
         waiting, limit = list(range(len(vectors))), where.limit
@@ -232,15 +235,20 @@ def _ran_out(found: object, end: float) -> bool:
     return found is not None and time.monotonic() >= end - _EARLY_S
 
 
-def _hit(row: Row) -> Hit:
-    payload = json.loads(row.payload)
-    return Hit(
-        id=row.id,
-        cell_id=row.cell_id,
-        lat=row.lat,
-        lon=row.lon,
-        similarity=row.similarity,
-        picture=str(payload.get("picture", "")),
-        attribution=str(payload.get("attribution", "")),
-        fields={str(name): str(value) for name, value in payload.get("fields", {}).items()},
-    )
+def _hits(rows: Sequence[Row]) -> list[Hit]:
+    payloads = json.loads(f"[{','.join([row.payload for row in rows])}]")  # in one go: in half of the time
+    return [
+        Hit(
+            id=row.id,
+            cell_id=row.cell_id,
+            lat=row.lat,
+            lon=row.lon,
+            similarity=row.similarity,
+            picture=str(payload.get("picture", "")),
+            attribution=str(payload.get("attribution", "")),
+            fields={str(name): str(value) for name, value in fields.items()}
+            if (fields := payload.get("fields"))
+            else NO_FIELDS,
+        )
+        for row, payload in zip(rows, payloads, strict=True)
+    ]
