@@ -54,6 +54,14 @@ class Wanted:
     phash: bool = False
     limits: ImageLimits = field(default_factory=ImageLimits)
 
+    @property
+    def decode_to(self) -> int:
+        """Pixels a side that a JPEG is decoded to at least, as for `decode`: a query of the same file gets the same pixels."""
+        least = 2 * THUMBNAIL_PIXELS
+        if self.preprocessing is None:
+            return least
+        return max(self.preprocessing.decode_to, least) if self.preprocessing.decode_to else 0
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -102,7 +110,7 @@ def prepare_image(loaded: Loaded, wanted: Wanted) -> Prepared | Skipped:
     if not loaded.data:
         return Prepared(loaded)
     try:
-        image = decode(loaded.data, wanted.limits)
+        image = decode(loaded.data, wanted.limits, wanted.decode_to)
     except InvalidInput as error:
         return Skipped(loaded.item.name, Why.UNREADABLE, error.message)
     phash = None
