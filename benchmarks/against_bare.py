@@ -27,7 +27,7 @@ from load import answered
 from loops import LoopProcess
 from pairs import compare, median_interval
 from pictures import jpegs
-from retrieval_milvus import server
+from retrieval_milvus import server, settle
 
 CONFIGURATIONS = ((1, 0), (2, 1), (2, 2), (3, 1), (4, 1))
 """Loops at a time, threads of a pass (0: all cores)."""
@@ -88,12 +88,14 @@ def main() -> None:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="geofix-bare-")))
         given = ["--bundle", str(options.bundle), "--megapixels", str(options.megapixels)]
         if options.lite:
-            uri, settings = str(directory / "milvus.db"), {}
+            uri, milvus, settings = str(directory / "milvus.db"), None, {}
             load_bundle_gallery(bundle, uri)
         else:
-            uri = stack.enter_context(server("", directory))[0]
+            uri, milvus, _ = stack.enter_context(server("", directory))
             settings = {"GEOFIX_MILVUS_URI": uri}
         platform = stack.enter_context(started.platform(options.bundle, settings))
+        if milvus:
+            print(settle(milvus, quiet_s=30, most_s=300), flush=True)
         bare = LoopProcess("bare.py", *given, "--milvus", uri)
         stack.callback(bare.close)
         workers, threads = fastest(bare, options.seconds)

@@ -62,7 +62,8 @@ def main() -> None:
     bundle = Bundle.load(given.bundle)
     images = jpegs(64, MEGAPIXELS)
 
-    with started.platform(given.bundle) as platform:
+    # As in a cluster, where the embedder is called and scales on its own.
+    with started.platform(given.bundle, {"GEOFIX_ALSO_EMBED": "false"}) as platform:
 
         def run(clients: int) -> tuple[float, dict[str, float]]:
             before = {name: processor_s(platform.pids[name]) for name in SERVICES}

@@ -148,7 +148,10 @@ def main() -> int:
         f"{options.rate} calls a second, deadline {DEADLINE_S} s, {options.images} images, bundle {options.bundle.name}\n"
     )
     print(HEADER, flush=True)
-    with tempfile.TemporaryDirectory(prefix="geofix-chaos-") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="geofix-chaos-") as name,
+        started.environment({"GEOFIX_ALSO_EMBED": "false"}),  # so that the embedder has a part in every answer
+    ):
         results: list[Result] = []
         if wanted & {"kill -9", "SIGSTOP"}:
             results += asyncio.run(embedded(options.bundle, Path(name), wanted, options))

@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import grpc
-from google.type.latlng_pb2 import LatLng
 
 from geofix.batching import Batcher
 from geofix.batching_records import Done
@@ -139,18 +138,14 @@ class ClassifierService(Service, rpc.ClassifierServiceServicer):
     def _scores(self, scores: CellScores) -> types_pb2.CellScores:
         cells = self._classifier.cells
         lat, lon = xyz_to_latlon(scores.xyz)
-        return types_pb2.CellScores(
-            cells=[
-                types_pb2.CellWeight(
-                    cell_id=int(cell),
-                    log_weight=float(log_weight),
-                    mean=LatLng(latitude=float(la), longitude=float(lo)),
-                    kappa=float(cells.kappa[cell]),
-                    s2_tokens=cells.s2_tokens[cell],
-                )
-                for cell, log_weight, la, lo in zip(scores.cell_id, scores.log_weight, lat, lon, strict=True)
-            ],
-            entropy=scores.entropy,
-            prediction_density=scores.prediction_density,
-            domain_score=scores.domain_score,
+        message = types_pb2.CellScores(
+            entropy=scores.entropy, prediction_density=scores.prediction_density, domain_score=scores.domain_score
         )
+        columns = (scores.cell_id, scores.log_weight, cells.kappa[scores.cell_id], lat, lon)
+        # Filled field by field: constructors in one another take twice as long.
+        for cell, log_weight, kappa, la, lo in zip(*(column.tolist() for column in columns), strict=True):
+            weight = message.cells.add(
+                cell_id=cell, log_weight=log_weight, kappa=kappa, s2_tokens=cells.s2_tokens[cell]
+            )
+            weight.mean.latitude, weight.mean.longitude = la, lo
+        return message

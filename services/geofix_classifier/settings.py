@@ -12,6 +12,7 @@ class ClassifierSettings(ModelSettings):
 
     also_embed: bool = Field(
         False,
-        description="embed features too, on request: on one machine a call less; the embedder then has little to do",
+        description="embed features too, on request: on one machine a call less, and the embedder then has little to do; "
+        "`geofix up` sets true",
     )
     decode_threads: int = Field(0, ge=0, description="threads that decode images; 0 is one a core")

@@ -127,18 +127,19 @@ class GrpcDownstream:
         query = retrieval_service_pb2.SearchQuery(embedding=embedding, cell_ids=search.cells, k=search.k, area=where)
         request = retrieval_service_pb2.SearchRequest(queries=[query], gallery_version=gallery_version)
         response = await self._guarded("retrieval", self._retrieval.Search, request, left)
-        hits = response.results[0].neighbors
+        hits = list(response.results[0].neighbors)
+        places = [hit.location for hit in hits]
         neighbors = Neighbors(
             np.array([hit.cell_id for hit in hits], np.int32),
-            latlon_to_xyz([h.location.latitude for h in hits], [h.location.longitude for h in hits]),
+            latlon_to_xyz([place.latitude for place in places], [place.longitude for place in places]),
             np.array([hit.similarity for hit in hits]),
         )
         return Found(
             neighbors,
-            tuple(hit.id for hit in hits),
-            tuple(hit.picture for hit in hits),
-            tuple(hit.attribution for hit in hits),
-            tuple(dict(hit.fields) if hit.fields else _NO_FIELDS for hit in hits),
+            tuple([hit.id for hit in hits]),
+            tuple([hit.picture for hit in hits]),
+            tuple([hit.attribution for hit in hits]),
+            tuple([dict(hit.fields) if hit.fields else _NO_FIELDS for hit in hits]),
             {"database": response.search_ms},
         )
 

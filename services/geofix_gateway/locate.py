@@ -151,6 +151,7 @@ class Locator:
         self._downstream = downstream
         self._confinement = Confinement(bundle.cells, self._rule)
         self._fitted = {bundle.gallery_version: bundle.calibration.radius}
+        self._inside = 0
 
     def note_calibration(self, gallery_version: str, calibration: str) -> None:
         """Take the radii that were fitted for a gallery version when it was promoted: the JSON of its calibration, or nothing."""
@@ -173,6 +174,13 @@ class Locator:
         Raises:
             GeofixError: the image cannot be read, nothing lies in the area, or a service failed (the message names it).
         """
+        self._inside += 1
+        try:
+            return await self._locate(source, options, gallery_version, left)
+        finally:
+            self._inside -= 1
+
+    async def _locate(self, source: Source, options: Options, gallery_version: str, left: Deadline) -> Answer:
         clock = _Stages()
         area = options.area
         if area is not None:
@@ -197,9 +205,8 @@ class Locator:
                 if not options.allow_degraded or left() <= 0:
                     raise
                 degraded = error
-        # A few milliseconds of numpy and scikit-learn: in a thread, so that other requests go on meanwhile.
         with stage("aggregate") as work:
-            decision, density = await asyncio.to_thread(self._decide, options, scores, found.neighbors)
+            decision, density = await self._decided(options, scores, found.neighbors)
             work.set(neighbors=len(found.neighbors))
         clock.lap("aggregate")
         localizable = self._calibration.localizable(decision.signals)
@@ -217,6 +224,14 @@ class Locator:
         return Answer(
             decision, scores, found, localizable, calibrated, tuple(radii), used, clock.milliseconds, degraded, density
         )
+
+    async def _decided(
+        self, options: Options, scores: CellScores, neighbors: Neighbors
+    ) -> tuple[Decision, tuple[DensityCell, ...]]:
+        """A few milliseconds of numpy and scikit-learn: in a thread where other requests would wait for it meanwhile."""
+        if self._inside == 1 and options.area is None and not options.max_density_cells:
+            return self._decide(options, scores, neighbors)
+        return await asyncio.to_thread(self._decide, options, scores, neighbors)
 
     def _decide(
         self, options: Options, scores: CellScores, neighbors: Neighbors

@@ -95,6 +95,7 @@ def signals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Signals]:
             "GEOFIX_METRICS": "on",
             "GEOFIX_OTEL": "on",
             "GEOFIX_LOG_FORMAT": "json",
+            "GEOFIX_ALSO_EMBED": "false",  # every service has a part
             "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from bundle_factory import RULE, make_bundle
 from geofix.area import Area
 from geofix.bundle import Bundle
-from geofix.decision import Method, SearchPlan, Strategy
+from geofix.decision import Decision, Method, SearchPlan, Strategy, decide
 from geofix.errors import (
     DeadlineExceeded,
     GeofixError,
@@ -23,6 +26,7 @@ from geofix.errors import (
 )
 from geofix.geo import haversine_km, latlon_to_xyz, xyz_to_latlon
 from geofix.posterior import CellScores, Neighbors
+from geofix_gateway import locate
 from geofix_gateway.locate import NOTHING_FOUND, Classified, Deadline, Found, Locator, Options, Source
 
 LIVE = "gallery_tiny_of_another_day"
@@ -113,6 +117,32 @@ async def test_a_classifier_that_embeds_too_saves_the_call_of_the_embedder(bundl
     )
     assert answer.degraded is None
     assert "embed" not in answer.timing_ms
+
+
+async def test_decisions_are_made_in_threads_where_other_requests_would_wait(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_loop: list[bool] = []
+
+    def watched(*arguments: Any) -> Decision:
+        in_loop.append(threading.current_thread() is threading.main_thread())
+        return decide(*arguments)
+
+    class Together(InMemory):
+        barrier = asyncio.Barrier(1)
+
+        async def search(self, *arguments: Any) -> Found:
+            await self.barrier.wait()
+            return await super().search(*arguments)
+
+    monkeypatch.setattr(locate, "decide", watched)
+    services = Together(bundle)
+    locator = Locator(bundle, services)
+    await locator.locate(IMAGE, Options(), LIVE, Clock(100))
+    assert in_loop == [True]
+    services.barrier = asyncio.Barrier(2)
+    await asyncio.gather(*(locator.locate(IMAGE, Options(), LIVE, Clock(100)) for _ in range(2)))
+    assert False in in_loop[1:]
 
 
 async def test_the_deadline_is_handed_on_to_each_and_never_begins_anew(bundle: Bundle) -> None:

@@ -173,12 +173,14 @@ def test_the_plan_gives_every_service_what_it_needs(bundle: Bundle, tmp_path: Pa
     )
     assert gateway["GEOFIX_REDIS_URL"] == f"redis://{plan.valkey.address}/0"
     assert gateway["GEOFIX_LOG_LEVEL"] == "DEBUG"
+    assert by_name["classifier"].environment["GEOFIX_ALSO_EMBED"] == "true"
     assert by_name["retrieval"].environment["GEOFIX_MILVUS_URI"] == str(tmp_path / "milvus.db")
     assert len({spec.address for spec in plan.services}) == 4
 
 
 def test_settings_that_name_stores_replace_the_embedded_ones(bundle: Bundle, tmp_path: Path) -> None:
     given = {"GEOFIX_MILVUS_URI": "http://milvus:19530", "GEOFIX_REDIS_URL": "redis://cache/1", "GEOFIX_DRAIN_S": "7"}
+    given["GEOFIX_ALSO_EMBED"] = "false"
     plan = make_plan(bundle, 50051, tmp_path / "milvus.db", given)
     assert plan.valkey is None
     assert plan.drain_s == 7

@@ -73,6 +73,8 @@ def make_plan(
         "GEOFIX_LOG_FORMAT": "text",  # the logs are files that people read
         # Valkey shares the cores with the networks: waiting for its time slice is cheaper than a pass of the backbone.
         "GEOFIX_CACHE_TIMEOUT_S": "0.1",
+        # A call less an image. The embedder still answers whoever has features, or asks it.
+        "GEOFIX_ALSO_EMBED": "true",
         "GEOFIX_DRAIN_DELAY_S": "0",  # there is no other replica to move to
         **given,
         "GEOFIX_BUNDLE": str(bundle.directory.resolve()),
