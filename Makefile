@@ -79,8 +79,8 @@ bench-retrieval: setup ## searches in a gallery: Lite, a server, numpy, faiss, L
 	@$(PIP) --editable '.[bench]'
 	@$(BIN)/python benchmarks/retrieval.py $(RETRIEVAL)
 
-bench-build: setup ## `geofix gallery add` against the bare backbone, images a second (2 minutes)
-	@$(BIN)/python benchmarks/gallery_build.py
+bench-build: setup ## `geofix gallery add` against the bare backbone, images a second (3 minutes; BUILD="--bundle DIR --images 240")
+	@$(BIN)/python benchmarks/gallery_build.py $(BUILD)
 
 gallery-kills: setup ## kill and resume `geofix gallery add` on Milvus Lite 40 times; every row is read after each (some 4 minutes)
 	@$(BIN)/python benchmarks/gallery_kills.py

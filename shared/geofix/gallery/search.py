@@ -26,7 +26,7 @@ _TOO_SLOW = "too few of the images fulfil the conditions to find them in time: a
 _SPARE, _FEWEST, _FACTOR = 2, 64, 8
 _EARLY_S = 0.05
 
-NO_FIELDS: Mapping[str, str] = MappingProxyType({})
+_NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 
 _Steps = Generator[Call, list[list[Row]], list[list[Row]]]
 """Yields calls, is sent what they found, and returns what belongs, a list a vector."""
@@ -42,7 +42,7 @@ class Hit(NamedTuple):
     similarity: float
     picture: str
     attribution: str
-    fields: Mapping[str, str] = NO_FIELDS
+    fields: Mapping[str, str] = _NO_FIELDS
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _hits(rows: Sequence[Row]) -> list[Hit]:
             attribution=str(payload.get("attribution", "")),
             fields={str(name): str(value) for name, value in fields.items()}
             if (fields := payload.get("fields"))
-            else NO_FIELDS,
+            else _NO_FIELDS,
         )
         for row, payload in zip(rows, payloads, strict=True)
     ]

@@ -56,7 +56,10 @@ class Wanted:
 
     @property
     def decode_to(self) -> int:
-        """Pixels a side that a JPEG is decoded to at least, as for `decode`: a query of the same file gets the same pixels."""
+        """Pixels a side that a JPEG is decoded to at least, as for `decode`: enough for a thumbnail.
+
+        To a network of as many pixels as a thumbnail, or more, a query of the same file looks the very same.
+        """
         least = 2 * THUMBNAIL_PIXELS
         if self.preprocessing is None:
             return least
