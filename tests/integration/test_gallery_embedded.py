@@ -100,6 +100,13 @@ def engine_is_idle(store: Store, monkeypatch: pytest.MonkeyPatch) -> bool:
     return not asked
 
 
+def searched_by_segment(store: Store) -> list[str]:
+    """The ids of the rows that are searched without the engine's own search, in one look; none where it searches."""
+    searches = store.searches
+    segments = searches._segments(NAME, collection(store))  # type: ignore[attr-defined]
+    return [id_ for segment in segments for id_ in segment.pks]
+
+
 def becomes_idle(store: Store, monkeypatch: pytest.MonkeyPatch) -> bool:
     """As `engine_is_idle`, in a while: Milvus Lite gives a new segment its index a moment later."""
     end = time.monotonic() + 10
@@ -125,6 +132,7 @@ def test_what_is_deleted_is_not_found(store: Store, monkeypatch: pytest.MonkeyPa
     store.client.delete(NAME, ids=[gone])
     assert not engine_is_idle(store, monkeypatch)
     for _ in range(2):  # in memory, then in a file, which Milvus Lite may have merged with the others by then
+        assert gone not in searched_by_segment(store)
         found = store.searches.search(replace(call, limit=2 * ROWS), 10)
         assert all(gone not in {row.id for row in rows} and len(rows) == ROWS - 1 for rows in found)
         flush(store, NAME)
@@ -138,6 +146,8 @@ def test_what_is_written_twice_is_found_once_as_it_was_written_last(
     write(store, range(50), seed=2)
     assert not engine_is_idle(store, monkeypatch)
     for _ in range(2):  # in memory, then in a segment, which Milvus Lite may have merged with the others by then
+        once = searched_by_segment(store)
+        assert len(once) == len(set(once))
         found = store.searches.search(call, 10)[0]
         assert len(found) == len({row.id for row in found}) == ROWS
         changed = {row.id for row in found if abs(row.similarity - before[row.id]) > 1e-6}
