@@ -1,22 +1,27 @@
 """One's own photographs in a gallery: does another photograph of the same sight come back first?
 
-A bundle of plain ImageNet features (EfficientNet-Lite0, nothing trained) is made, photographs of landmarks are added to a gallery
-as `geofix gallery add` does it, and each is searched for: the share whose nearest other photograph was taken at the same place
-is printed, with the share that a random choice would have. Needs torch and timm (docs/training.md).
+A bundle of plain ImageNet features (EfficientNet-Lite0, nothing trained) is made, and all photographs of landmarks are added to a
+gallery as `geofix gallery add` does it. Those that show a sight of which another collection has a photograph by the same name are
+searched for: inside their cell, as the platform searches, and in the whole gallery. Each share is printed with that of a random
+choice. Needs torch and timm (docs/training.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import re
 import shutil
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from geofix.bundle import BACKBONE, CELLS, CLASSIFIER, EMBEDDER, GALLERY, Bundle, write_manifest
@@ -36,6 +41,7 @@ from started import default_bundle
 
 FEATURE_DIM, SIZE = 1280, 224
 SAME_KM = 1.0
+MOST_PHOTOGRAPHED = 5
 
 
 class Pooled(nn.Module):
@@ -99,40 +105,54 @@ def make_bundle(directory: Path) -> Bundle:
     return Bundle.load(directory)
 
 
-def choose(photos: Path, most: int) -> list[dict[str, str]]:
-    """Photographs of named sights of which there are two or more, whole sights at a time."""
-    sights: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
-    with (photos / "truth.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["precision"] == "landmark":
-                sights[row["lat"], row["lon"]].append(row)
-    chosen: list[dict[str, str]] = []
-    for sight in sorted(sights.values(), key=lambda rows: rows[0]["file"]):
-        if len(sight) >= 2 and len(chosen) + len(sight) <= most:
-            chosen += sight
-    return chosen
+@dataclass(frozen=True)
+class Photo:
+    """What is said of a photograph: where it was taken, who collected it, and the words of its name there."""
+
+    xyz: NDArray[np.float64]
+    collection: str
+    words: frozenset[str]
+
+    def also_named_by(self, other: Photo) -> bool:
+        """Whether another collection gives a photograph a name with a word of this one's."""
+        return self.collection != other.collection and bool(self.words & other.words)
+
+
+def read_landmarks(table: Path) -> tuple[list[dict[str, str]], dict[str, Photo]]:
+    """The rows of landmarks, and what each says, by file."""
+    with table.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["precision"] == "landmark"]
+    return rows, {
+        row["file"]: Photo(
+            latlon_to_xyz(float(row["lat"]), float(row["lon"])),
+            row["collection"],
+            frozenset(re.findall(r"[^\W\d_]{5,}", re.sub(r"([a-z])([A-Z])", r"\1 \2", Path(row["path"]).stem).lower())),
+        )
+        for row in rows
+    }
 
 
 def main() -> None:
     """Build, search, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "photos", type=Path, help="a directory of photographs with truth.csv: file, lat, lon, precision"
+        "photos",
+        type=Path,
+        help="a directory of photographs with truth.csv: file, lat, lon, precision, collection, path",
     )
-    parser.add_argument("--most", type=int, default=2_000)
     options = parser.parse_args()
     photos = options.photos.resolve()
-    chosen = choose(photos, options.most)
+    rows, landmarks = read_landmarks(photos / "truth.csv")
     with tempfile.TemporaryDirectory(prefix="geofix-photos-") as directory:
         bundle = make_bundle(Path(directory) / "bundle")
-        table = Path(directory) / "chosen.csv"
+        table = Path(directory) / "landmarks.csv"
         with table.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(chosen[0]))
+            writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
-            writer.writerows(chosen)
+            writer.writerows(rows)
         with Store(f"{directory}/milvus.db", create=True) as store:
             admin = DirectAdmin(store, bundle)
-            version = admin.create("photos", len(chosen)).name
+            version = admin.create("photos", len(rows)).name
             began = time.monotonic()
             report = Adder(admin, bundle, LocalNetworks(bundle)).run(version, Source(table, photos))
             verify(admin, version, bundle)
@@ -140,26 +160,47 @@ def main() -> None:
             print(
                 f"{report.added} photographs added in {time.monotonic() - began:.0f} s, left out: {dict(report.skipped)}"
             )
-            same = [_first_is_of_the_same_sight(admin, version, row) for row in rows(admin, info)]
-    sights: dict[tuple[str, str], int] = defaultdict(int)
-    for photo in chosen:
-        sights[photo["lat"], photo["lon"]] += 1
-    chance = sum(n * (n - 1) for n in sights.values()) / (len(chosen) * (len(chosen) - 1))
-    print(f"{len(chosen)} photographs of {len(sights)} sights, each shown at least twice")
+            compare(admin, version, list(all_rows(admin, info)), landmarks)
+
+
+def compare(admin: DirectAdmin, version: str, gallery: list[ImageRow], landmarks: dict[str, Photo]) -> None:
+    """Search for each photograph that two collections name alike, in its cell and everywhere; print the shares."""
+    photos = [landmarks[str(row.fields["file"])] for row in gallery]
+    position = {row.id: at for at, row in enumerate(gallery)}
+    xyz, cell_id = np.stack([photo.xyz for photo in photos]), np.array([row.cell_id for row in gallery])
+    found: dict[str, list[bool]] = {"inside its cell": [], "in the whole gallery": []}
+    chance: dict[str, list[float]] = {name: [] for name in found}
+    sights: dict[bytes, list[bool]] = defaultdict(list)
+    for at, row in enumerate(gallery):
+        same = distance_km(xyz[at], xyz) <= SAME_KM
+        same[at] = False
+        if not any(photos[at].also_named_by(photos[other]) for other in np.flatnonzero(same)):
+            continue
+        inside = cell_id == row.cell_id
+        for name, cells, searched in zip(found, ((row.cell_id,), ()), (inside, np.ones_like(inside)), strict=True):
+            hits = [hit for hit in admin.search(version, [(row.embedding, cells, 2)])[0] if hit.id != row.id]
+            found[name].append(bool(hits) and bool(same[position[hits[0].id]]))
+            chance[name].append((same & searched).sum() / max(1, searched.sum() - 1))
+        sights[xyz[at].tobytes()].append(found["inside its cell"][-1])
     print(
-        f"another one within {SAME_KM:g} km comes back first for {sum(same) / len(same):.1%} (by chance {chance:.2%})"
+        f"{len(found['inside its cell'])} photographs of {len(sights)} sights, which two collections or more name alike"
+    )
+    for name, each in found.items():
+        print(
+            f"another photograph within {SAME_KM:g} km comes back first, {name}: {np.mean(each):.1%} "
+            f"(by chance {np.mean(chance[name]):.1%})"
+        )
+    most = [each for each in sights.values() if len(each) >= MOST_PHOTOGRAPHED]
+    print(
+        f"{len(most)} sights with {MOST_PHOTOGRAPHED} such photographs or more: inside the cell it comes first for at least half "
+        f"of their photographs at {sum(np.mean(each) >= 0.5 for each in most)}"
     )
 
 
-def rows(admin: DirectAdmin, info: GalleryInfo) -> Iterator[ImageRow]:
+def all_rows(admin: DirectAdmin, info: GalleryInfo) -> Iterator[ImageRow]:
     """All images of a version."""
     for partition in range(info.partitions):
         yield from (read.row for read in admin.read(info.name, partition=partition))
-
-
-def _first_is_of_the_same_sight(admin: DirectAdmin, version: str, row: ImageRow) -> bool:
-    hits = [hit for hit in admin.search(version, [(row.embedding, (), 2)])[0] if hit.id != row.id]
-    return float(distance_km(latlon_to_xyz(row.lat, row.lon), latlon_to_xyz(hits[0].lat, hits[0].lon))) <= SAME_KM
 
 
 if __name__ == "__main__":
