@@ -7,22 +7,26 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from pymilvus.client.types import LoadState
 
 from bundle_factory import EMBEDDING_DIM, make_bundle
 from geofix import bundle as files
 from geofix.bundle import Bundle, write_manifest
 from geofix.errors import ConfigurationError, MismatchError, Reason, Unavailable
 from geofix.gallery.layout import FORMAT, GalleryInfo, State, partition_count, partition_name, schema
-from geofix.gallery.lite_indexes import INDEXES
+from geofix.gallery.lite_workarounds import INDEXES
 from geofix.gallery.loader import load_bundle_gallery
 from geofix.gallery.search import Gallery, Hit, Scope
 from geofix.gallery.store import Store, redacted
@@ -222,7 +226,7 @@ def test_a_live_collection_that_lost_rows_is_loaded_anew(bundle: Bundle, tmp_pat
 _LOAD = """
 import sys
 from geofix.bundle import Bundle
-from geofix.gallery.lite_indexes import INDEXES
+from geofix.gallery.lite_workarounds import INDEXES
 from geofix.gallery.loader import load_bundle_gallery
 load_bundle_gallery(Bundle.load(sys.argv[1]), sys.argv[2], lambda done, total: print(done, flush=True))
 """
@@ -266,6 +270,45 @@ def test_an_index_that_was_cut_off_is_made_again(bundle: Bundle, tmp_path: Path,
         query = unit(np.random.default_rng(1), 1)[0]
         assert_exact(gallery.search(query, (), 1000), exact, query, (), 1000)
     assert {path: path.read_bytes() for path in sorted(uri.glob(INDEXES))} == whole
+
+
+def test_a_collection_that_many_ask_for_at_once_is_opened_once(bundle: Bundle, tmp_path: Path) -> None:
+    uri = str(tmp_path / "milvus.db")
+    info = load_bundle_gallery(bundle, uri)
+    with Store(uri) as store, ThreadPoolExecutor(8) as pool:
+        assert store._lite is not None
+        database, together = store._lite[1], threading.Barrier(8)
+
+        def ask(_: int) -> object:
+            together.wait()
+            return database.get_collection(info.name)
+
+        assert len(set(map(id, list(pool.map(ask, range(8)))))) == 1
+
+
+def test_a_collection_that_is_let_go_while_it_is_loaded_is_loaded_again(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(tmp_path / "milvus.db")
+    info = load_bundle_gallery(bundle, uri)
+    with Store(uri) as store:
+        load, loads = store.client.load_collection, []
+
+        def load_and_be_started_again(name: str, **options: Any) -> None:
+            load(name, **options)
+            loads.append(name)
+            if len(loads) < 3:
+                store.client.release_collection(name)
+
+        monkeypatch.setattr(store.client, "load_collection", load_and_be_started_again)
+        store.load(info.name)
+        assert loads == 3 * [info.name]
+        assert store.is_loaded(info.name)
+        monkeypatch.setattr(store, "_load_state", lambda _name: LoadState.Loading)
+        monkeypatch.setattr("geofix.gallery.store.LOAD_TIMEOUT_S", 0.0)
+        with pytest.raises(Unavailable, match=r"did not load .* within 0 s") as refused:
+            store.load(info.name)
+        assert refused.value.reason == Reason.GALLERY_UNAVAILABLE
 
 
 def load_info(store: Store, bundle: Bundle) -> GalleryInfo:

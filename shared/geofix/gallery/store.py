@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from geofix.gallery.calls import SearchChannel
 from geofix.gallery.embedded import EmbeddedSearches
 from geofix.gallery.handshake import tls_fault
 from geofix.gallery.layout import GalleryInfo
-from geofix.gallery.lite_indexes import drop_cut_off_indexes
+from geofix.gallery.lite_workarounds import drop_cut_off_indexes, open_each_once
 
 log = logging.getLogger("geofix.gallery")
 
 CALL_TIMEOUT_S = 10.0
 """For calls on metadata and searches. Without one, pymilvus tries 75 times before it gives up."""
 CONNECT_TIMEOUT_S = 5.0
+LOAD_TIMEOUT_S, LOAD_POLL_S = 600.0, 0.1
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "disk quota exhausted")
 
@@ -119,6 +121,7 @@ class Store:
                 Reason.GALLERY_UNAVAILABLE,
             ) from error
         self._lite = (server, database)
+        open_each_once(database)
         drop_cut_off_indexes(directory)
         return f"http://127.0.0.1:{port}"
 
@@ -176,17 +179,41 @@ class Store:
             return None
 
     def load(self, collection: str) -> None:
-        """Bring a collection into the memory of Milvus; nothing happens if it is there."""
-        with self.errors():
-            self.client.load_collection(collection, timeout=600.0)
+        """Bring a collection into the memory of Milvus; nothing happens if it is there.
+
+        It is asked for again where Milvus lets it go before it is there: a server that is started again meanwhile knows nothing
+        of the load, for whose end pymilvus alone would wait in vain.
+
+        Raises:
+            Unavailable: GALLERY_UNAVAILABLE; also where it is not there after `LOAD_TIMEOUT_S`.
+        """
+        from pymilvus.client.types import LoadState
+
+        until = time.monotonic() + LOAD_TIMEOUT_S
+        state = LoadState.NotLoad
+        while state != LoadState.Loaded:
+            with self.errors():
+                if state != LoadState.Loading:
+                    self.client.load_collection(collection, timeout=LOAD_TIMEOUT_S, _async=True)
+                state = self._load_state(collection)
+            if state != LoadState.Loaded:
+                if time.monotonic() > until:
+                    raise Unavailable(
+                        f"the vector database at {self.name} did not load {collection} within {LOAD_TIMEOUT_S:.0f} s: look at "
+                        "its memory and its log",
+                        Reason.GALLERY_UNAVAILABLE,
+                    )
+                time.sleep(LOAD_POLL_S)
 
     def is_loaded(self, collection: str) -> bool:
         """Whether a collection is in the memory of Milvus; a server that was started again may have let it go."""
         from pymilvus.client.types import LoadState
 
         with self.errors():
-            found = self.client.get_load_state(collection, timeout=CALL_TIMEOUT_S)
-        return bool(found["state"] == LoadState.Loaded)
+            return bool(self._load_state(collection) == LoadState.Loaded)
+
+    def _load_state(self, collection: str) -> Any:
+        return self.client.get_load_state(collection, timeout=CALL_TIMEOUT_S)["state"]
 
     def count(self, collection: str, condition: str = "", partitions: Sequence[str] = ()) -> int:
         """Rows of a loaded collection (consistency Strong), or those of some partitions that fulfil a condition (Bounded)."""
