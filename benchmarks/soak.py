@@ -136,9 +136,7 @@ def main() -> int:
         report, samples = asyncio.run(soak(platform, options))
     print("\n".join(report.lines()))
     print(f"\nwatched for {options.seconds:.0f} s after {options.warm_up:.0f} s of warm-up\n")
-    print(
-        "| service | memory, MB | growth | most | cores used | descriptors | threads | tasks |\n|---|---|---|--:|--:|---|---|---|"
-    )
+    print("| service | memory, MB | growth | descriptors | threads | tasks |\n|---|---|--:|---|---|---|")
     worst = 0.0
     for name in sorted({name for name, _ in samples}):
         first, last = growth(samples[name, "memory"])
