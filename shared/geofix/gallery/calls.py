@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from geofix.channel import channel_options
 from geofix.gallery.layout import METRIC, OUTPUT_FIELDS
-from geofix.outgoing import answer_of
 
 _FLOAT_VECTOR, _BOUNDED = 101, 2
 _BOUNDED_TIMESTAMP = 2
@@ -178,8 +177,7 @@ class SearchChannel:
             else:
                 self._waiting = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
             self._search_async = _method(self._waiting, "Search", "SearchRequest", "SearchResults")
-        searched = self._search_async(call.message(), timeout=timeout_s, metadata=self._metadata)
-        return rows_of(await answer_of(searched))
+        return rows_of(await self._search_async(call.message(), timeout=timeout_s, metadata=self._metadata))
 
     def close(self) -> None:
         """Close the blocking channel."""
