@@ -25,6 +25,7 @@ CALL_TIMEOUT_S = 10.0
 """For calls on metadata and searches. Without one, pymilvus tries 75 times before it gives up."""
 CONNECT_TIMEOUT_S = 5.0
 LOAD_TIMEOUT_S, LOAD_POLL_S = 600.0, 0.1
+"""How long a collection may take to be in the memory of Milvus, and how often it is looked for there."""
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "File too large", "disk quota exhausted")
 
