@@ -19,6 +19,7 @@ from geofix.channel import open_channel
 from geofix.decision import SearchPlan
 from geofix.errors import DeadlineExceeded, GeofixError, MismatchError, Reason, Unavailable
 from geofix.geo import latlon_to_xyz
+from geofix.outgoing import answer_of
 from geofix.posterior import CellScores, Neighbors
 from geofix.search_area import area_to_message
 from geofix.telemetry.spans import outgoing_metadata
@@ -227,7 +228,7 @@ class GrpcDownstream:
             end = time.monotonic() + left_s
             try:
                 timeout_s = left_s - min(self._margin_s, left_s * MOST_MARGIN)
-                return await method(request, timeout=timeout_s, metadata=outgoing_metadata())
+                return await answer_of(method(request, timeout=timeout_s, metadata=outgoing_metadata()))
             except grpc.RpcError as error:
                 failure = error_from_rpc(error, f"the {self._label(name)}")
                 failure.metadata.pop("index", None)  # the position in a call of one; our client may have sent a batch

@@ -29,6 +29,8 @@ READY_POLL_S = 0.1
 """Pause between readiness checks until the service is ready for the first time."""
 HEALTH_POLL_S = 2.0
 """Pause between readiness checks afterwards."""
+LAST_TASKS_S = 1.0
+"""How long a process that ends waits at most for the tasks of calls that it has cut off."""
 
 
 def server_options(settings: ServiceSettings) -> list[tuple[str, int]]:
@@ -247,6 +249,9 @@ async def _serve(settings: ServiceSettings, service: Service) -> None:
     await asyncio.gather(*(server.leave(at_once) for server in servers))
     for server in reversed(servers):  # the first owns what the others use
         await server.stop()
+    # Calls that were cut off hear of it from gRPC's core a moment later; a loop that ends before that reports them as failures.
+    if last := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(last, timeout=LAST_TASKS_S)
 
 
 def _open_port(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None, setting: str) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import os
 import socket
 import struct
 from collections import Counter
@@ -15,6 +17,7 @@ import grpc
 import pytest
 
 from geofix.channel import MOST_ATTEMPTS, RETRY_TOKENS, channel_options, open_channel
+from geofix.outgoing import answer_of
 from geofix.platform.ports import free_ports
 from geofix.server import server_options
 from geofix.settings import ServiceSettings
@@ -202,3 +205,64 @@ async def test_retries_have_a_budget_so_that_a_service_that_is_down_is_not_asked
         assert {error.code() for error in failed if isinstance(error, grpc.RpcError)} == {grpc.StatusCode.UNAVAILABLE}
         assert len(failed) == calls
         assert calls < asked <= calls + RETRY_TOKENS // 2
+
+
+async def test_calls_whose_tasks_are_cancelled_end_at_the_server_and_leave_no_memory_behind() -> None:
+    begun, ended = 0, 0
+
+    async def wait(_: bytes, __: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        nonlocal begun, ended
+        begun += 1
+        try:
+            await asyncio.sleep(SECONDS)
+        finally:
+            ended += 1
+        return b""
+
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    async with replica(address, wait), open_channel(address) as channel, asyncio.timeout(3 * SECONDS):
+        call: Any = channel.unary_unary(METHOD)
+
+        async def give_up(times: int, together: int = 50) -> None:
+            for _ in range(times // together):
+                tasks = [asyncio.ensure_future(answer_of(call(b"", timeout=SECONDS))) for _ in range(together)]
+                while begun - ended < together:
+                    await asyncio.sleep(0.001)
+                for task in tasks:
+                    task.cancel()
+                assert all(isinstance(each, asyncio.CancelledError) for each in await gathered(tasks))
+                while begun != ended:
+                    await asyncio.sleep(0.001)
+
+        await give_up(500)
+        before = resident_bytes()
+        await give_up(4_000)
+        assert begun == ended == 4_500
+        assert resident_bytes() - before < 2e6  # 1 KB each where the task is cancelled in the call
+
+
+async def gathered(tasks: list[asyncio.Task[bytes]]) -> list[bytes | BaseException]:
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def resident_bytes() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def test_what_is_no_call_of_this_grpcio_is_cancelled_as_any_task_is() -> None:
+    cancelled = asyncio.Event()
+
+    async def answer() -> None:
+        try:
+            await asyncio.sleep(SECONDS)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    task = asyncio.ensure_future(answer_of(answer()))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(cancelled.wait(), SECONDS)

@@ -17,6 +17,7 @@ from geofix.client.requests import DEFAULT_ADDRESS, LocateOptions, batch_request
 from geofix.client.retry import Attempts, RetryBudget, RetryPolicy, stated_pause_s
 from geofix.client.sources import Bytes, feature_bytes, image_source
 from geofix.errors import GeofixError
+from geofix.outgoing import answer_of
 from geofix.v1 import geolocation_service_pb2 as pb
 from geofix.v1 import geolocation_service_pb2_grpc as rpc
 from geofix.v1 import types_pb2
@@ -155,7 +156,8 @@ class AsyncClient:
         attempts = Attempts(self._retry, self._budget, self.timeout_s if timeout_s is None else timeout_s)
         while True:
             try:
-                response = await method(request, timeout=attempts.left_s(), metadata=self._connection.metadata())
+                call = method(request, timeout=attempts.left_s(), metadata=self._connection.metadata())
+                response = await answer_of(call)
             except grpc.RpcError as error:
                 known = error_of_call(error, self.address)
                 pause = attempts.pause_after(known, stated_pause_s(error))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from geofix.channel import channel_options
 from geofix.gallery.layout import METRIC, OUTPUT_FIELDS
+from geofix.outgoing import answer_of
 
 _FLOAT_VECTOR, _BOUNDED = 101, 2
 _BOUNDED_TIMESTAMP = 2
@@ -177,7 +178,8 @@ class SearchChannel:
             else:
                 self._waiting = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
             self._search_async = _method(self._waiting, "Search", "SearchRequest", "SearchResults")
-        return rows_of(await self._search_async(call.message(), timeout=timeout_s, metadata=self._metadata))
+        searched = self._search_async(call.message(), timeout=timeout_s, metadata=self._metadata)
+        return rows_of(await answer_of(searched))
 
     def close(self) -> None:
         """Close the blocking channel."""
