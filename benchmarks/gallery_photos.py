@@ -1,9 +1,10 @@
-"""One's own photographs in a gallery: does another photograph of the same sight come back first?
+"""One's own photographs in a gallery: does another photograph of the same landmark come back first?
 
-A bundle of plain ImageNet features (EfficientNet-Lite0, nothing trained) is made, and all photographs of landmarks are added to a
-gallery as `geofix gallery add` does it. Those that show a sight of which another collection has a photograph by the same name are
-searched for: inside their cell, as the platform searches, and in the whole gallery. Each share is printed with that of a random
-choice. Needs torch and timm (docs/training.md).
+A bundle of plain ImageNet features (EfficientNet-Lite0, nothing trained) is made, and all photographs of landmarks are added to
+a gallery as `geofix gallery add` does it. Two groups are searched for, inside their cell, as the platform searches, and in the
+whole gallery: photographs that show what one of another collection shows, by their local features (same_view.py), and
+photographs that are named like one of another collection, whatever the two show (a facade, a hall, the view from the roof). Each
+share is printed with that of a random choice. Needs torch, timm and OpenCV (docs/training.md).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import re
 import shutil
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,14 @@ from geofix.ingest.embed import LocalNetworks
 from geofix.ingest.sources import Source
 from geofix_training.backbone import load_lite0
 from geofix_training.export import export
+from same_view import same_view
 from started import default_bundle
 
 FEATURE_DIM, SIZE = 1280, 224
-SAME_KM = 1.0
-MOST_PHOTOGRAPHED = 5
+SAME_KM = 5.0
+"""How far apart two places of one landmark are at most: their coordinates are right to about this."""
+MOST_MISSED = 20
+"""Photographs before which another place's came are listed up to this number."""
 
 
 class Pooled(nn.Module):
@@ -113,10 +117,6 @@ class Photo:
     collection: str
     words: frozenset[str]
 
-    def also_named_by(self, other: Photo) -> bool:
-        """Whether another collection gives a photograph a name with a word of this one's."""
-        return self.collection != other.collection and bool(self.words & other.words)
-
 
 def read_landmarks(table: Path) -> tuple[list[dict[str, str]], dict[str, Photo]]:
     """The rows of landmarks, and what each says, by file."""
@@ -160,40 +160,81 @@ def main() -> None:
             print(
                 f"{report.added} photographs added in {time.monotonic() - began:.0f} s, left out: {dict(report.skipped)}"
             )
-            compare(admin, version, list(all_rows(admin, info)), landmarks)
+            added = list(all_rows(admin, info))
+            compare(Trial(admin, version, added, [landmarks[str(row.fields["file"])] for row in added]), photos)
 
 
-def compare(admin: DirectAdmin, version: str, gallery: list[ImageRow], landmarks: dict[str, Photo]) -> None:
-    """Search for each photograph that two collections name alike, in its cell and everywhere; print the shares."""
-    photos = [landmarks[str(row.fields["file"])] for row in gallery]
-    position = {row.id: at for at, row in enumerate(gallery)}
-    xyz, cell_id = np.stack([photo.xyz for photo in photos]), np.array([row.cell_id for row in gallery])
-    found: dict[str, list[bool]] = {"inside its cell": [], "in the whole gallery": []}
-    chance: dict[str, list[float]] = {name: [] for name in found}
-    sights: dict[bytes, list[bool]] = defaultdict(list)
-    for at, row in enumerate(gallery):
-        same = distance_km(xyz[at], xyz) <= SAME_KM
-        same[at] = False
-        if not any(photos[at].also_named_by(photos[other]) for other in np.flatnonzero(same)):
-            continue
-        inside = cell_id == row.cell_id
-        for name, cells, searched in zip(found, ((row.cell_id,), ()), (inside, np.ones_like(inside)), strict=True):
-            hits = [hit for hit in admin.search(version, [(row.embedding, cells, 2)])[0] if hit.id != row.id]
-            found[name].append(bool(hits) and bool(same[position[hits[0].id]]))
-            chance[name].append((same & searched).sum() / max(1, searched.sum() - 1))
-        sights[xyz[at].tobytes()].append(found["inside its cell"][-1])
-    print(
-        f"{len(found['inside its cell'])} photographs of {len(sights)} sights, which two collections or more name alike"
+@dataclass(frozen=True)
+class Trial:
+    """A gallery of photographs and what is said of them, in the order of its rows."""
+
+    admin: DirectAdmin
+    version: str
+    rows: list[ImageRow]
+    photos: list[Photo]
+
+    @cached_property
+    def xyz(self) -> NDArray[np.float64]:
+        """Unit vectors of the places, (n, 3)."""
+        return np.stack([photo.xyz for photo in self.photos])
+
+    @cached_property
+    def cells(self) -> NDArray[np.int64]:
+        """The cells, (n,)."""
+        return np.array([row.cell_id for row in self.rows])
+
+    def file(self, at: int) -> str:
+        """The file of a row."""
+        return str(self.rows[at].fields["file"])
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Photographs of two collections that were taken at one place, and lie in one cell."""
+        for at, photo in enumerate(self.photos):
+            near = (distance_km(photo.xyz, self.xyz) <= SAME_KM) & (self.cells == self.cells[at])
+            for other in map(int, np.flatnonzero(near)):
+                if other > at and self.photos[other].collection != photo.collection:
+                    yield at, other
+
+    def search(self, group: set[int], name: str) -> None:
+        """Search for each of a group, in its cell and everywhere; print the shares, and where another place came first."""
+        position = {row.id: at for at, row in enumerate(self.rows)}
+        found: dict[str, list[bool]] = {"inside its cell": [], "in the whole gallery": []}
+        chance: dict[str, list[float]] = {where: [] for where in found}
+        missed: list[str] = []
+        for at in sorted(group):
+            row = self.rows[at]
+            away_km = distance_km(self.xyz[at], self.xyz)
+            same = away_km <= SAME_KM
+            same[at] = False
+            inside = self.cells == row.cell_id
+            for where, asked, searched in zip(found, ((row.cell_id,), ()), (inside, np.ones_like(inside)), strict=True):
+                hits = self.admin.search(self.version, [(row.embedding, asked, 2)])[0]
+                first = next(position[hit.id] for hit in hits if hit.id != row.id)
+                found[where].append(bool(same[first]))
+                chance[where].append((same & searched).sum() / max(1, searched.sum() - 1))
+                if asked and not same[first]:
+                    missed.append(f"  {self.file(at)}: {self.file(first)} first, {away_km[first]:.0f} km away")
+        print(f"\n{len(group)} photographs {name}")
+        for where, each in found.items():
+            print(
+                f"another photograph within {SAME_KM:g} km comes back first, {where}: {np.mean(each):.1%} "
+                f"({sum(each)} of {len(each)}; by chance {np.mean(chance[where]):.1%})"
+            )
+        if len(missed) <= MOST_MISSED:
+            print(*missed, sep="\n")
+
+
+def compare(trial: Trial, directory: Path) -> None:
+    """Find the two groups, and search for both."""
+    pairs = list(trial.pairs())
+    shown = same_view(directory, [(trial.file(one), trial.file(other)) for one, other in pairs])
+    trial.search(
+        {at for pair, same in zip(pairs, shown, strict=True) if same for at in pair},
+        "that show what a photograph of another collection shows",
     )
-    for name, each in found.items():
-        print(
-            f"another photograph within {SAME_KM:g} km comes back first, {name}: {np.mean(each):.1%} "
-            f"(by chance {np.mean(chance[name]):.1%})"
-        )
-    most = [each for each in sights.values() if len(each) >= MOST_PHOTOGRAPHED]
-    print(
-        f"{len(most)} sights with {MOST_PHOTOGRAPHED} such photographs or more: inside the cell it comes first for at least half "
-        f"of their photographs at {sum(np.mean(each) >= 0.5 for each in most)}"
+    trial.search(
+        {at for one, other in pairs if trial.photos[one].words & trial.photos[other].words for at in (one, other)},
+        "that a photograph of another collection is named like",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,15 @@ from PIL import Image
 
 from bundle_factory import SIZE, image_of
 from geofix.bundle import BACKBONE, Bundle
+from geofix.gallery.admin import DirectAdmin
+from geofix.gallery.rows import ImageRow
 from geofix.geo import latlon_to_xyz
+from geofix.ingest.report import Report
 from geofix.onnx import OnnxSession
+
+IMAGES = 240
+Adding = Callable[..., Report]
+"""Adds a source to a version of that name, with `AddOptions` by their names."""
 
 
 def places(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,3 +61,8 @@ def write_features(path: Path, bundle: Bundle, count: int) -> Path:
     table = pa.table({"id": [f"f{i:06d}" for i in range(count)], "lat": lats, "lon": lons, "feature": list(features)})
     pq.write_table(table, path)
     return path
+
+
+def first_row(admin: DirectAdmin, version: str) -> ImageRow:
+    """Any row of a version."""
+    return next(page[0].row for p in range(64) if (page := admin.read(version, partition=p, limit=1)))

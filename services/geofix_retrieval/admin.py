@@ -97,7 +97,7 @@ class GalleryAdminService(Service, rpc.GalleryAdminServiceServicer):
 
     async def FinishAdd(self, request: pb.FinishAddRequest, context: _Context) -> pb.FinishAddResponse:
         """See the proto."""
-        info = await self._switch(lambda admin: admin.finish_add(request.version, request.job))
+        info = await self._switch(lambda admin: admin.finish_add(request.version, request.job, request.added))
         return pb.FinishAddResponse(version=version_message(info))
 
     async def ReadImages(self, request: pb.ReadImagesRequest, context: _Context) -> pb.ReadImagesResponse:
@@ -158,7 +158,7 @@ class GalleryAdminService(Service, rpc.GalleryAdminServiceServicer):
         self, request: pb.RollbackVersionRequest, context: _Context
     ) -> pb.RollbackVersionResponse:
         """See the proto."""
-        info = await self._switch(lambda admin: admin.rollback())
+        info = await self._switch(lambda admin: admin.rollback(request.live))
         await self._working.run(self._gallery.refresh)
         return pb.RollbackVersionResponse(version=version_message(info, info.name))
 

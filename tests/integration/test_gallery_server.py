@@ -7,15 +7,18 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pymilvus import MilvusException
 
 from bundle_factory import EMBEDDING_DIM, make_bundle
 from certificates import Authority
 from geofix.bundle import Bundle
 from geofix.errors import ConfigurationError, GeofixError, Unavailable
 from geofix.gallery.admin import DirectAdmin
+from geofix.gallery.layout import MOST_PARTITIONS, State
 from geofix.gallery.loader import make_live
 from geofix.gallery.search import Scope
 from geofix.gallery.settings import MilvusSettings
@@ -24,14 +27,17 @@ from geofix.ingest.add import Adder, AddOptions
 from geofix.ingest.embed import LocalNetworks
 from geofix.ingest.report import Report
 from geofix.ingest.sources import Source
+from geofix.ingest.writer import patiently
 from geofix.tls import TlsFiles
 from geofix_retrieval.live import LiveGallery
 from milvus_server import MilvusServer, install, real_milvus
 from own_images import write_features
 
-IMAGES, SECONDS = 800, 90.0
+IMAGES, SECONDS, AWAY_S = 800, 90.0, 60.0
 ROOT = "root:Milvus"
 """The user and password that a Milvus begins with."""
+PARTITIONS = 1024
+"""That a collection may have by Milvus's default; this package's own configuration allows more."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 @pytest.fixture(scope="module")
 def server(tls: TlsFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     install()
-    settings = {"common.security.authorizationEnabled": "true"}
+    settings = {"common.security.authorizationEnabled": "true", "rootCoord.maxPartitionNum": str(PARTITIONS)}
     with real_milvus(tmp_path_factory.mktemp("milvus"), settings, token=ROOT, tls=tls) as started:
         yield started
 
@@ -94,7 +100,9 @@ def test_add_waits_for_a_server_that_was_killed_and_nothing_is_lost(
 
     def add() -> None:
         progress = lambda _report: acknowledged.release()  # noqa: E731
-        adder = Adder(admin, bundle, LocalNetworks(bundle), AddOptions(patience_s=SECONDS), said.append, progress)
+        adder = Adder(
+            admin, bundle, LocalNetworks(bundle), AddOptions(patience_s=2 * AWAY_S + SECONDS), said.append, progress
+        )
         try:
             ended.append(adder.run(made.name, source))
         except GeofixError as error:
@@ -105,7 +113,7 @@ def test_add_waits_for_a_server_that_was_killed_and_nothing_is_lost(
     for _ in range(10):
         assert acknowledged.acquire(timeout=SECONDS)
     server.kill()
-    time.sleep(2)  # away
+    time.sleep(AWAY_S)
     assert thread.is_alive()
     server.start()
     thread.join(SECONDS)
@@ -117,9 +125,39 @@ def test_add_waits_for_a_server_that_was_killed_and_nothing_is_lost(
 
     sealed = verify(admin, made.name, bundle)
     assert sealed.images + sealed.set_aside == IMAGES
-    promoted = admin.promote(made.name, "")
+
+    with monkeypatch.context() as dying:  # in the middle of a promotion, when those that were set aside have joined
+        flush = admin.store.client.flush
+
+        def die(*arguments: Any, **more: Any) -> None:
+            server.kill()
+            flush(*arguments, **more)
+
+        dying.setattr(admin.store.client, "flush", die)
+        with pytest.raises(Unavailable):
+            admin.promote(made.name, "")
+    server.start()
+    assert patiently(admin.live, SECONDS, said.append) == old.name
+    assert (
+        patiently(lambda: admin.get(made.name), SECONDS, said.append).state is State.JOINING
+    )  # what was written down last
+    promoted = patiently(lambda: admin.promote(made.name, ""), SECONDS, said.append)
     assert (promoted.images, promoted.joined, admin.live()) == (IMAGES, True, made.name)
+    assert verify(admin, made.name, bundle).images == IMAGES
     admin.close()
+
+
+def test_the_largest_version_fits_a_server_as_it_comes(
+    server: MilvusServer, bundle: Bundle, tls: TlsFiles, tmp_path: Path
+) -> None:
+    with settings_of(server, tmp_path, ROOT, tls.ca).open_milvus() as store:
+        admin = DirectAdmin(store, bundle)
+        made = admin.create("largest", 10_000_000)
+        assert made.partitions == MOST_PARTITIONS
+        assert len(store.client.list_partitions(made.name)) == MOST_PARTITIONS + 1 == PARTITIONS
+        with pytest.raises(MilvusException, match="partition"):
+            store.client.create_partition(made.name, "beyond")
+        admin.delete(made.name)
 
 
 async def test_a_token_that_changes_is_read_again(

@@ -9,13 +9,14 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 
 from bundle_factory import EMBEDDING_DIM, make_bundle
 from geofix.bundle import Bundle
@@ -33,44 +34,9 @@ from geofix.ingest.embed import LocalNetworks
 from geofix.ingest.items import Why
 from geofix.ingest.report import Report
 from geofix.ingest.sources import Source
-from own_images import write_features, write_images
+from geofix.ingest.stages import Prepared
+from own_images import IMAGES, Adding, first_row, write_features, write_images
 from stores import milvus_server
-
-IMAGES = 240
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return make_bundle(tmp_path_factory.mktemp("bundle"))
-
-
-@pytest.fixture(scope="module")
-def networks(bundle: Bundle) -> LocalNetworks:
-    return LocalNetworks(bundle)
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("images"), IMAGES)
-
-
-@pytest.fixture(scope="module")
-def admin(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectAdmin]:
-    access = DirectAdmin(Store(str(tmp_path_factory.mktemp("lite") / "milvus.db"), create=True), bundle)
-    yield access
-    access.close()
-
-
-Adding = Callable[..., Report]
-
-
-@pytest.fixture
-def add(admin: DirectAdmin, bundle: Bundle, networks: LocalNetworks) -> Adding:
-    def run(version: str, path: Path, **options: object) -> Report:
-        chosen = AddOptions(patience_s=1.0, **options)  # type: ignore[arg-type]
-        return Adder(admin, bundle, networks, chosen).run(version, Source(path))
-
-    return run
 
 
 def test_a_version_from_empty_to_live_and_back(admin: DirectAdmin, bundle: Bundle, add: Adding, table: Path) -> None:
@@ -95,7 +61,7 @@ def test_a_version_from_empty_to_live_and_back(admin: DirectAdmin, bundle: Bundl
     assert (live.images, live.previous, admin.live()) == (IMAGES, old.name, made.name)
     assert verify(admin, made.name, bundle).digest == live.digest  # with those that were set aside
 
-    hit = admin.search(made.name, [(one_row(admin, made.name).embedding, (), 1)])[0][0]
+    hit = admin.search(made.name, [(first_row(admin, made.name).embedding, (), 1)])[0][0]
     assert hit.picture.startswith("https://example.org/")
     assert hit.fields["title"].startswith("Bild № ")
     assert hit.fields["licence"] == "CC0"
@@ -122,10 +88,6 @@ def test_a_version_from_empty_to_live_and_back(admin: DirectAdmin, bundle: Bundl
     assert made.name not in " ".join(admin.store.client.list_collections())  # nor what lay beside it
     with pytest.raises(NotFound):
         admin.delete(made.name)
-
-
-def one_row(admin: DirectAdmin, version: str) -> ImageRow:
-    return next(page[0].row for p in range(64) if (page := admin.read(version, partition=p, limit=1)))
 
 
 def test_what_somebody_promoted_stays_live_when_the_platform_starts(
@@ -260,21 +222,51 @@ def test_a_bundle_other_than_the_gallerys(admin: DirectAdmin, tmp_path: Path) ->
     admin.delete(made.name)
 
 
-def test_a_row_that_changed_is_found(admin: DirectAdmin, bundle: Bundle, add: Adding, table: Path) -> None:
-    made = admin.create("changed", IMAGES)
-    add(made.name, table)
-    row = one_row(admin, made.name)
-    record = row.record() | {"lat": row.lat + 1e-9}
-    partition = f"p{row.cell_id % made.partitions}"
-    admin.store.client.upsert(made.name, [record], partition_name=partition)
-    with pytest.raises(MismatchError, match="1 rows are damaged"):
-        verify(admin, made.name, bundle)
-    admin.store.client.delete(made.name, filter=f'id == "{row.id}"')
-    sealed = verify(admin, made.name, bundle)
-    admin.store.client.delete(made.name, filter=f'id == "{one_row(admin, made.name).id}"')
-    with pytest.raises(MismatchError, match="lost images") as caught:
-        admin.promote(sealed.name, "")
-    assert caught.value.reason is Reason.GALLERY_UNFINISHED
+def test_the_set_aside_are_not_found_before_they_join(
+    admin: DirectAdmin, bundle: Bundle, add: Adding, tmp_path: Path
+) -> None:
+    made = admin.create("aside", 1_000)
+    report = add(made.name, write_features(tmp_path / "features.parquet", bundle, 1_000))
+    query = [(np.eye(1, EMBEDDING_DIM, dtype=np.float32)[0], (), 1_000)]
+    before = {hit.id for hit in admin.search(made.name, query)[0]}
+    assert before == {f"f{i:06d}" for i in range(1_000) if not is_set_aside(f"f{i:06d}", 0.05)}
+    assert len(before) == 1_000 - report.set_aside < 1_000
+    verify(admin, made.name, bundle)
+    admin.promote(made.name, "")
+    assert len({hit.id for hit in admin.search(made.name, query)[0]}) == 1_000
+    admin.rollback()
+    admin.delete(made.name, force=True)
+
+
+def test_embedding_goes_on_while_the_database_takes_its_time(
+    admin: DirectAdmin, bundle: Bundle, networks: LocalNetworks, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geofix.ingest.writer.ROWS_TOGETHER", 8)
+    monkeypatch.setattr("geofix.ingest.writer.MOST_HELD", 16)
+    made = admin.create("slow", IMAGES)
+    embedded = threading.Event()
+
+    class Slow(DirectAdmin):
+        """Its first rows are not taken before every image was embedded."""
+
+        def insert(self, name: str, rows: Sequence[ImageRow]) -> None:
+            assert embedded.wait(60)
+            super().insert(name, rows)
+
+    class Counting(LocalNetworks):
+        """Says when the last image is embedded."""
+
+        left = IMAGES
+
+        def features(self, images: Sequence[Prepared]) -> NDArray[np.float32]:
+            found = super().features(images)
+            Counting.left -= len(images)
+            if not Counting.left:
+                embedded.set()
+            return found
+
+    report = Adder(Slow(admin.store, bundle), bundle, Counting(bundle)).run(made.name, Source(table))
+    assert report.added == IMAGES
     admin.delete(made.name)
 
 
@@ -347,55 +339,6 @@ def test_killed_at_any_point_add_loses_nothing_acknowledged(
         sealed = verify(admin, made.name, bundle)
         assert sealed.images + sealed.set_aside == IMAGES
         assert admin.promote(made.name, "").state is State.VERIFIED
-
-
-_PROMOTE = """
-import os, signal, sys
-from geofix.bundle import Bundle
-from geofix.gallery.admin import DirectAdmin
-from geofix.gallery.store import Store
-bundle = Bundle.load(sys.argv[1])
-admin = DirectAdmin(Store(sys.argv[2]), bundle)
-left = [int(sys.argv[4])]
-def guard(owner, name):
-    def guarded(*args, call=getattr(owner, name), **kwargs):
-        left[0] -= 1
-        if left[0] < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return call(*args, **kwargs)
-    setattr(owner, name, guarded)
-guard(admin.store.searches, "upsert")
-for name in ("alter_collection_properties", "create_alias", "alter_alias", "flush"):
-    guard(admin.store.client, name)
-admin.promote(sys.argv[3], "")
-print("promoted", flush=True)
-"""
-
-
-def test_killed_before_any_write_of_a_promotion_it_is_old_or_new(
-    bundle: Bundle, networks: LocalNetworks, table: Path, tmp_path: Path
-) -> None:
-    uri = str(tmp_path / "milvus.db")
-    with Store(uri, create=True) as store:
-        admin = DirectAdmin(store, bundle)
-        old = make_live(admin, bundle)
-        made = admin.create("mine", IMAGES)
-        Adder(admin, bundle, networks).run(made.name, Source(table))
-        verify(admin, made.name, bundle)
-    kills = 0
-    for step in (0, 1, 3, 5, 9, 12, 99):
-        command = [sys.executable, "-c", _PROMOTE, str(bundle.directory), uri, made.name, str(step)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode in (0, -9), done.stderr
-        kills += done.returncode == -9
-        with Store(uri) as store:
-            admin = DirectAdmin(store, bundle)
-            live = admin.live()
-            assert live in (old.name, made.name)
-            counted = admin.contents(live).count()
-            assert counted == {old.name: 500, made.name: IMAGES}[live]
-    assert kills >= 4
-    assert (done.returncode, live) == (0, made.name)
 
 
 def test_a_locked_directory_is_refused(admin: DirectAdmin, bundle: Bundle) -> None:

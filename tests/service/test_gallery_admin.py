@@ -21,6 +21,7 @@ from bundle_factory import EMBEDDING_DIM, make_bundle
 from geofix.bundle import Bundle
 from geofix.errors import GeofixError, InvalidInput, MismatchError, NotFound, Reason
 from geofix.gallery.backup import back_up, restore
+from geofix.gallery.layout import GalleryInfo, State
 from geofix.gallery.loader import load_bundle_gallery
 from geofix.gallery.remote import RemoteAdmin
 from geofix.gallery.rows import ImageRow
@@ -270,4 +271,34 @@ def test_retrieval_killed_in_the_middle_of_add_loses_nothing(
     sealed = verify(admin, made.name, bundle)
     assert sealed.images + sealed.set_aside == 2_000
     assert admin.versions()[1] == bundle.gallery_version  # nothing half-filled was promoted
+
+    ended: list[GalleryInfo | GeofixError] = []
+
+    def promote() -> None:
+        try:
+            ended.append(admin.promote(made.name, ""))
+        except GeofixError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=promote)
+    thread.start()
+    while not ended and admin.versions()[0][-1].state is not State.JOINING:
+        time.sleep(0.01)
+    retrieval.kill()
+    thread.join(SECONDS)
+    retrieval.start()
+    assert admin.versions()[1] in (bundle.gallery_version, made.name)
+    promoted = admin.promote(made.name, "")
+    assert (promoted.images, admin.versions()[1]) == (2_000, made.name)
+    assert verify(admin, made.name, bundle).images == 2_000
+    assert admin.rollback(made.name).name == admin.rollback(made.name).name == bundle.gallery_version
+    error = outcome_of(lambda: admin.rollback("gallery_tiny_absent_00000000"))
+    assert isinstance(error, NotFound)
     admin.close()
+
+
+def outcome_of(work: Callable[[], object]) -> object:
+    try:
+        return work()
+    except GeofixError as error:
+        return error

@@ -453,6 +453,34 @@ async def test_a_promoted_gallery_answers_without_the_calibration_of_the_first(
             assert (await locate(channel, MUNICH)).cached
 
 
+async def test_a_batch_is_answered_from_one_gallery_also_while_another_is_promoted(
+    backend: Backend, tmp_path: Path
+) -> None:
+    address = free_address()
+    milvus = shutil.copytree(backend.spare_milvus, tmp_path / "milvus.db")
+    with milvus_server(milvus, 0) as uri:
+        async with (
+            serving("retrieval", backend.bundle, address, uri),
+            held_classifier(backend.bundle) as (classifier, held),
+            backend.gateway(retrieval_addr=address, classifier_addr=classifier, batch_concurrency=1) as channel,
+        ):
+            options = pb.LocateOptions(bypass_cache=True)
+            sources = [ImageSource(image=image) for image in (MUNICH, SYDNEY)]
+            batch = stub(channel).BatchLocate(pb.BatchLocateRequest(sources=sources, options=options), timeout=60)
+            await held.until_inside(1)  # the second image is begun after the first is answered
+            newer = await asyncio.to_thread(promote_a_copy, backend.bundle, uri)
+
+            async def is_seen() -> bool:
+                info = await stub(channel).GetServiceInfo(pb.GetServiceInfoRequest(), timeout=30)
+                return bool(info.gallery_version == newer)
+
+            await until(is_seen)
+            held.gate.set()
+            versions = [result.response.gallery_version for result in (await batch).results]
+            assert versions == [backend.bundle.gallery_version] * 2
+            assert (await locate(channel, MUNICH)).gallery_version == newer
+
+
 async def test_a_version_that_was_dropped_is_not_found_until_the_next_look(backend: Backend, tmp_path: Path) -> None:
     address = free_address()
     milvus = shutil.copytree(backend.spare_milvus, tmp_path / "milvus.db")

@@ -120,9 +120,10 @@ def add(
         options = AddOptions(near_bits if skip_near else None, patience)
         with bar("adding") as shown:
             total = where.count() or 0
+            _say_if_small(info, total)
 
             def progress(so_far: Report) -> None:
-                shown(so_far.seen, max(total, so_far.seen))
+                shown(so_far.seen, max(total, so_far.seen) if total else 0)
 
             if engine is Engine.RAY:
                 cluster = ray_cluster(loaded, admin, data_dir, classifier, embedder, workers)
@@ -133,6 +134,8 @@ def add(
         if report is not None:
             report.write_text(json.dumps(done.record(), ensure_ascii=False, indent=1) + "\n")
         _show(done)
+        if not total:
+            _say_if_small(info, done.added + done.already_there)
         if not done.added and not done.already_there:
             say(f"geofix gallery add: no image in {source} could be added")
             raise typer.Exit(1)
@@ -193,7 +196,8 @@ def promote(
         info = access.promote(info.name, calibration)
         if not info.calibration:
             say(
-                f"fewer than {LEAST_QUERIES} images set aside could be used: answers carry no radius and say UNCALIBRATED"
+                f"of {info.set_aside} images set aside fewer than {LEAST_QUERIES} could be used: answers carry no radius and say "
+                "UNCALIBRATED"
             )
         print(f"{info.name} is live: {info.images:,} images; before it {info.previous or 'nothing'}")
 
@@ -202,7 +206,7 @@ def promote(
 def rollback(bundle: BundleOption = None, admin: AdminOption = "", data_dir: DataDirOption = None) -> None:
     """Make the version that was live before the live one live again."""
     with session("rollback", bundle, admin, data_dir) as (_, access):
-        print(f"{access.rollback().name} is live")
+        print(f"{access.rollback(access.versions()[1] or '').name} is live")
 
 
 @app.command("list")
@@ -270,6 +274,19 @@ def _verified(access: GalleryAdmin, bundle: Bundle, info: GalleryInfo) -> Galler
             shown(read, max(info.images, read))
 
         return verify_version(access, info.name, bundle, progress)
+
+
+def _say_if_small(info: GalleryInfo, images: int) -> None:
+    """Say it where so many images would have more partitions than a version has, for it expects fewer."""
+    from geofix.cli.output import say
+    from geofix.gallery.layout import SERVER_ROWS, partition_count
+
+    wanted = partition_count(images, lite=False)
+    if wanted > info.partitions and images > info.partitions * SERVER_ROWS:
+        say(
+            f"{info.name} was created for fewer images: a search in a cell will read one of {info.partitions} partitions, some "
+            f"{images // info.partitions:,} rows; created with --expect {images} it would have {wanted} of them"
+        )
 
 
 def _show(report: Report) -> None:

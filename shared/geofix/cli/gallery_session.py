@@ -67,7 +67,7 @@ class Steps:
             self._task = self._progress.add_task("", rate="", total=None)
 
     def __call__(self, done: int, total: int) -> None:
-        """So many of so many are done."""
+        """So many of so many are done; 0: nobody knows of how many."""
         now = self._clock()
         rate = done / max(now - self._began, 1e-3)
         if self._progress is not None:
@@ -75,8 +75,9 @@ class Steps:
         elif now - self._said > 10:
             from geofix.cli.output import say
 
-            left = (total - done) / rate if rate else 0.0
-            say(f"{self._what}: {done:,} of {total:,}, {rate:,.1f} a second, {left:,.0f} s left")
+            of = f" of {total:,}" if total else ""
+            left = f", {(total - done) / rate:,.0f} s left" if total and rate else ""
+            say(f"{self._what}: {done:,}{of}, {rate:,.1f} a second{left}")
             self._said = now
 
     def close(self) -> None:

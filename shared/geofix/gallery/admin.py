@@ -36,8 +36,8 @@ class GalleryAdmin(Protocol):
     def insert(self, version: str, rows: Sequence[ImageRow]) -> None:
         """Put images into a version."""
 
-    def finish_add(self, version: str, job: str) -> GalleryInfo:
-        """A run of `add` has finished; without a name, all have."""
+    def finish_add(self, version: str, job: str, added: int = 0) -> GalleryInfo:
+        """A run of `add` has finished, having added so many; without a name, all have."""
 
     def read(
         self,
@@ -64,8 +64,8 @@ class GalleryAdmin(Protocol):
     def promote(self, version: str, calibration: str) -> GalleryInfo:
         """Make a version live."""
 
-    def rollback(self) -> GalleryInfo:
-        """Go back to the version before."""
+    def rollback(self, known: str = "") -> GalleryInfo:
+        """Go back to the version before the one that is known to be live."""
 
     def delete(self, version: str, *, force: bool = False) -> None:
         """Delete a version."""

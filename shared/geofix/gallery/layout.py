@@ -21,9 +21,9 @@ METRIC = "IP"
 ID_BYTES, PAYLOAD_BYTES = 64, 8192
 """Most bytes of a row's id and of its payload (the JSON of picture, attribution and the user's own fields)."""
 OUTPUT_FIELDS = ("cell_id", "lat", "lon", "payload")
-LEAST_PARTITIONS, MOST_PARTITIONS = 64, 1024
-"""A search costs the rows of its partitions. On Milvus Lite a partition costs 2 ms once, so fewer would save nothing; Milvus
-allows 1,024 a collection."""
+LEAST_PARTITIONS, MOST_PARTITIONS = 64, 1023
+"""A search costs the rows of its partitions. On Milvus Lite a partition costs 2 ms once, so fewer would save nothing. A Milvus
+allows a collection 1,024 by default (rootCoord.maxPartitionNum), of which `_default` is one."""
 SERVER_ROWS, LITE_ROWS = 10_000, 400
 """Rows of a partition on average, at most, while there are partitions left. A server puts every partition's rows in
 order on its own, so that many partitions take long to settle; on Milvus Lite, which has no index by cell, more of them leave
@@ -71,7 +71,8 @@ class GalleryInfo:
         previous: the version that was live before this one; empty if none was.
         created: when, ISO 8601 UTC.
         promoted: when last; empty: never.
-        retired: when another took its place; empty: it never was live, or is.
+        retired: when another took its place; empty: none has. Of the live one it means nothing.
+        filled: images of both kinds that were counted when a run of `add` finished last; 0: none has.
         adds: runs of `add` by name, and whether each has finished.
     """
 
@@ -94,6 +95,7 @@ class GalleryInfo:
     created: str = ""
     promoted: str = ""
     retired: str = ""
+    filled: int = 0
     adds: tuple[tuple[str, bool], ...] = ()
 
     @property
@@ -105,7 +107,7 @@ class GalleryInfo:
         """The collection properties that hold all but the name."""
         values: dict[str, object] = {
             "format": FORMAT,
-            **{name: getattr(self, name) for name in (*_INTEGERS, *_TEXTS)},
+            **{name: getattr(self, name) for name in (*_INTEGERS, *_TEXTS, _FILLED)},
             "set_aside_share": self.set_aside_share,
             "state": self.state.value,
             **{name: int(getattr(self, name)) for name in _FLAGS},
@@ -137,6 +139,7 @@ class GalleryInfo:
                 name=name,
                 set_aside_share=float(found["set_aside_share"]),
                 state=State(found["state"]),
+                filled=int(found.get(_FILLED, 0)),  # galleries made by geofix before it was noted lack it
                 adds=tuple(sorted(adds)),
                 **values,
             )
@@ -149,6 +152,7 @@ class GalleryInfo:
 
 
 _INTEGERS = ("images", "cells", "embedding_dim", "partitions", "set_aside", "feature_dim")
+_FILLED = "filled"
 _FLAGS = ("joined", "thumbnails")
 _TEXTS = ("model_version", "digest", "set_aside_digest", "calibration", "previous", "created", "promoted", "retired")
 
@@ -160,7 +164,7 @@ def is_version(name: str, alias: str) -> bool:
 
 
 def partition_count(rows: int, *, lite: bool) -> int:
-    """Hash partitions for a gallery of `rows`: few rows in each, on average, within 64 to 1,024 of them; a power of two."""
+    """Hash partitions for a gallery of `rows`: few rows in each, on average; a power of two from 64 on, or 1,023."""
     wanted = max(LEAST_PARTITIONS, -(-rows // (LITE_ROWS if lite else SERVER_ROWS)))
     return min(MOST_PARTITIONS, 1 << (wanted - 1).bit_length())
 

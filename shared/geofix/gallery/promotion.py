@@ -32,7 +32,7 @@ def promote(store: Store, bundle: Bundle, contents: Contents, calibration: str) 
         raise unfinished(info.name, "it has lost images since it was verified: build it again")
     live = store.resolve(bundle.gallery_alias)
     if live != info.name:
-        mark(store, info.name, previous=live or info.previous, promoted=now(), retired="")
+        mark(store, info.name, previous=live or info.previous, promoted=now())
         _switch(store, bundle, info.name, live)
 
 
@@ -45,7 +45,7 @@ def rollback(store: Store, bundle: Bundle, live: str, contents: Contents) -> Non
     info = contents.info
     if contents.count() != info.images:
         raise unfinished(info.name, "it has lost images since it was live")
-    mark(store, info.name, promoted=now(), retired="")
+    mark(store, info.name, promoted=now())
     _switch(store, bundle, info.name, live)
 
 
@@ -57,7 +57,8 @@ def unfinished(name: str, what: str) -> MismatchError:
 def _join(store: Store, contents: Contents, calibration: str) -> None:
     info = contents.info
     if info.state is State.VERIFIED:
-        if (contents.count(), contents.count(set_aside=True)) != (info.images, info.set_aside):
+        # More of the others may be there: of a join that was cut off together with what said that it had begun.
+        if contents.count() < info.images or contents.count(set_aside=True) != info.set_aside:
             raise unfinished(info.name, "it has lost images since it was verified: verify it again")
         mark(store, info.name, calibration=calibration)
         mark(store, info.name, state=State.JOINING)
@@ -71,8 +72,7 @@ def _join(store: Store, contents: Contents, calibration: str) -> None:
     if contents.count() != total:
         raise unfinished(info.name, f"it holds {contents.count()} of {total} images: build it again")
     digest = f"{int(info.digest or '0', 16) ^ int(info.set_aside_digest or '0', 16):016x}"
-    mark(store, info.name, images=total, digest=digest, joined=1)
-    mark(store, info.name, state=State.VERIFIED)
+    mark(store, info.name, images=total, digest=digest, joined=1, state=State.VERIFIED)
 
 
 def checked_calibration(bundle: Bundle, calibration: str) -> str:
@@ -96,6 +96,10 @@ def checked_calibration(bundle: Bundle, calibration: str) -> str:
 
 
 def _switch(store: Store, bundle: Bundle, name: str, live: str | None) -> None:
-    point(store, bundle.gallery_alias, name)
+    store.load(name)
+    # No version that may still be asked for is ever without the time that keeps it until it is drained, whatever is cut off here;
+    # of the live one the time means nothing.
     if live is not None and store.describe_or_none(live) is not None:
         mark(store, live, retired=now())
+    point(store, bundle.gallery_alias, name)
+    mark(store, name, retired="")

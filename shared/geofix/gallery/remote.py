@@ -77,9 +77,10 @@ class RemoteAdmin:
         for batch in _batches([image_message(row) for row in rows]):
             self._call(self._stub.InsertImages, pb.InsertImagesRequest(version=version, images=batch))
 
-    def finish_add(self, version: str, job: str) -> GalleryInfo:
-        """A run of `add` has finished; without a name, all have."""
-        return version_of(self._call(self._stub.FinishAdd, pb.FinishAddRequest(version=version, job=job)).version)
+    def finish_add(self, version: str, job: str, added: int = 0) -> GalleryInfo:
+        """A run of `add` has finished, having added so many; without a name, all have."""
+        request = pb.FinishAddRequest(version=version, job=job, added=added)
+        return version_of(self._call(self._stub.FinishAdd, request).version)
 
     def read(
         self,
@@ -140,9 +141,9 @@ class RemoteAdmin:
         request = pb.PromoteVersionRequest(version=version, calibration=calibration)
         return version_of(self._call(self._stub.PromoteVersion, request).version)
 
-    def rollback(self) -> GalleryInfo:
-        """Go back to the version before."""
-        return version_of(self._call(self._stub.RollbackVersion, pb.RollbackVersionRequest()).version)
+    def rollback(self, known: str = "") -> GalleryInfo:
+        """Go back to the version before the one that is known to be live."""
+        return version_of(self._call(self._stub.RollbackVersion, pb.RollbackVersionRequest(live=known)).version)
 
     def delete(self, version: str, *, force: bool = False) -> None:
         """Delete a version."""

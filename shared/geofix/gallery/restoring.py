@@ -24,7 +24,7 @@ def restore(store: Store, bundle: Bundle, wanted: GalleryInfo) -> GalleryInfo:
     found = store.describe_or_none(wanted.name)
     if found is None or (found.state is State.FILLING and [name for name, _ in found.adds] == [RESTORE_JOB]):
         empty = replace(wanted, state=State.FILLING, images=0, set_aside=0, cells=0, digest="", set_aside_digest="")
-        make(store, replace(empty, joined=False, retired="", adds=((RESTORE_JOB, False),)))
+        make(store, replace(empty, joined=False, retired="", filled=0, adds=((RESTORE_JOB, False),)))
     elif found.state is State.VERIFIED and _content(found) == _content(wanted):
         mark(store, wanted.name, joined=int(wanted.joined))
     else:
@@ -56,7 +56,7 @@ def _check(bundle: Bundle, wanted: GalleryInfo) -> None:
         and wanted.state is State.VERIFIED
         and wanted.embedding_dim == manifest.embedding_dim
         and wanted.feature_dim in (0, manifest.feature_dim)
-        and 1 <= wanted.partitions <= MOST_PARTITIONS
+        and 1 <= wanted.partitions <= MOST_PARTITIONS + 1  # what backups made before it was 1,023 may say
         and min(wanted.images, wanted.set_aside) >= 0
     )
     if not possible:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,8 +16,8 @@ from geofix.gallery.layout import GalleryInfo, State
 from geofix.gallery.versions import Summary
 
 PAGE = 1_000
-SAMPLE_CELLS, SAMPLE_K, SAMPLE_ROWS = 16, 10, 50_000
-"""Sample queries: one into each of so many cells of at most so many rows."""
+SAMPLE_CELLS, SAMPLE_K = 16, 10
+"""Sample queries: one into each of so many cells."""
 TOLERANCE = 1e-4
 
 
@@ -27,6 +27,24 @@ class _Tally:
     digest: int = 0
     cells: set[int] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
+    ids: list[NDArray[np.int64]] = field(default_factory=list)
+    """Hashes of the ids, 8 bytes a row."""
+
+
+@dataclass
+class _Sample:
+    """A query into the cell of a row of a partition's first page, and what an exact search finds there: cosines, best first."""
+
+    query: NDArray[np.float32]
+    cell: int = -1
+    best: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def see(self, page: list[ReadRow], rng: np.random.Generator) -> None:
+        if self.cell < 0:
+            self.cell = int(rng.choice([read.row.cell_id for read in page]))
+        mine = [read.row.embedding for read in page if read.row.cell_id == self.cell]
+        if mine:
+            self.best = np.sort(np.concatenate([self.best, np.stack(mine) @ self.query]))[::-1][:SAMPLE_K]
 
 
 def verify(
@@ -44,14 +62,17 @@ def verify(
         raise _unfinished(name, f"{len(info.unfinished)} runs of `geofix gallery add` did not finish: run them again")
     main, aside = _Tally(), _Tally()
     rng = np.random.default_rng(0)
-    samples: dict[int, list[ReadRow]] = {}
+    samples: list[_Sample] = []
     for partition in rng.permutation(info.partitions).tolist():
-        rows = _read(admin, info, bundle, main, partition=partition, progress=progress)
-        if rows and len(samples) < SAMPLE_CELLS:
-            cell = int(rng.choice([row.row.cell_id for row in rows]))
-            samples[cell] = [row for row in rows if row.row.cell_id == cell]
+        sample = _Sample(_unit(rng, info.embedding_dim)) if len(samples) < SAMPLE_CELLS else None
+        for page in _read(admin, info, bundle, main, partition=partition, progress=progress):
+            if sample is not None:
+                sample.see(page, rng)
+        if sample is not None and sample.cell >= 0:
+            samples.append(sample)
     if info.feature_dim and not info.joined:
-        _read(admin, info, bundle, aside, set_aside=True, progress=progress)
+        for _ in _read(admin, info, bundle, aside, set_aside=True, progress=progress):
+            pass
     for tally in (main, aside):
         if tally.wrong:
             raise _unfinished(
@@ -59,7 +80,8 @@ def verify(
             )
     if main.count == 0:
         raise _unfinished(name, "it holds no image")
-    _search(admin, info, samples, rng)
+    _check_twice(admin, info, main.ids)
+    _search(admin, info, samples)
     summary = Summary(
         main.count, aside.count, len(main.cells | aside.cells), f"{main.digest:016x}", f"{aside.digest:016x}"
     )
@@ -77,11 +99,9 @@ def _read(
     partition: int = 0,
     set_aside: bool = False,
     progress: Callable[[int], None],
-) -> list[ReadRow]:
-    kept: list[ReadRow] = []
-    after = ""
-    while True:
-        page = admin.read(info.name, set_aside=set_aside, partition=partition, after=after, limit=PAGE)
+) -> Iterator[list[ReadRow]]:
+    """Read the pages of a partition, or of those set aside, check and count their rows, and hand them on."""
+    for page in _pages(admin, info, set_aside=set_aside, partition=partition):
         where: list[int] = bundle.cells.assign([r.row.lat for r in page], [r.row.lon for r in page]).tolist()
         for read, cell in zip(page, where, strict=True):
             row = read.row
@@ -91,25 +111,59 @@ def _read(
             misplaced = not set_aside and row.cell_id % info.partitions != partition
             if not read.intact or misplaced or (row.cell_id != cell and info.feature_dim):
                 tally.wrong.append(row.id)
+        tally.ids.append(_hashes(page))
         progress(len(page))
-        if len(kept) < SAMPLE_ROWS:
-            kept += page
-        if len(page) < PAGE:
-            return kept if len(kept) < SAMPLE_ROWS else []
-        after = page[-1].row.id
+        yield page
 
 
-def _search(
-    admin: GalleryAdmin, info: GalleryInfo, samples: dict[int, list[ReadRow]], rng: np.random.Generator
-) -> None:
-    for cell, rows in samples.items():
-        vectors: NDArray[np.float32] = np.stack([read.row.embedding for read in rows])
-        query = rng.normal(size=info.embedding_dim).astype(np.float32)
-        query /= np.float32(np.linalg.norm(query))
-        expected = np.sort(vectors @ query)[::-1][:SAMPLE_K]
-        found = np.array([hit.similarity for hit in admin.search(info.name, [(query, (cell,), SAMPLE_K)])[0]])
-        if len(found) != len(expected) or np.abs(found - expected).max() > TOLERANCE:
-            raise _unfinished(info.name, f"a search in cell {cell} does not find what an exact search finds")
+def _pages(
+    admin: GalleryAdmin, info: GalleryInfo, *, set_aside: bool, partition: int, vectors: bool = True
+) -> Iterator[list[ReadRow]]:
+    after: str | None = ""
+    while after is not None:
+        page = admin.read(info.name, set_aside=set_aside, partition=partition, after=after, limit=PAGE, vectors=vectors)
+        if page:
+            yield page
+        after = page[-1].row.id if len(page) == PAGE else None
+
+
+def _hashes(page: list[ReadRow]) -> NDArray[np.int64]:
+    return np.fromiter((hash(read.row.id) for read in page), np.int64, len(page))
+
+
+def _check_twice(admin: GalleryAdmin, info: GalleryInfo, ids: list[NDArray[np.int64]]) -> None:
+    """No image may lie in two partitions: Milvus keeps an id apart only within one."""
+    together = np.sort(np.concatenate(ids))
+    twice = np.unique(together[1:][together[1:] == together[:-1]])
+    if not len(twice):
+        return
+    found = [
+        read.row
+        for partition in range(info.partitions)
+        for page in _pages(admin, info, set_aside=False, partition=partition, vectors=False)
+        for read, hashed in zip(page, _hashes(page), strict=True)
+        if hashed == twice[0]
+    ]
+    where = " and ".join(f"{row.lat:.5f}, {row.lon:.5f}" for row in found)
+    raise _unfinished(
+        info.name,
+        f"{len(twice)} images are there twice, such as {found[0].id if found else 'one'} at {where}: runs of `geofix gallery "
+        "add` that went on at the same time have put them in at different places. Delete the version, and add to a new one "
+        "with one run after the other",
+    )
+
+
+def _search(admin: GalleryAdmin, info: GalleryInfo, samples: list[_Sample]) -> None:
+    for sample in samples:
+        hits = admin.search(info.name, [(sample.query, (sample.cell,), SAMPLE_K)])[0]
+        found = np.array([hit.similarity for hit in hits])
+        if len(found) != len(sample.best) or np.abs(found - sample.best).max() > TOLERANCE:
+            raise _unfinished(info.name, f"a search in cell {sample.cell} does not find what an exact search finds")
+
+
+def _unit(rng: np.random.Generator, dim: int) -> NDArray[np.float32]:
+    vector = rng.normal(size=dim).astype(np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
 
 
 def _unfinished(name: str, what: str) -> MismatchError:

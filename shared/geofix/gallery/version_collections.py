@@ -33,12 +33,11 @@ def make(store: Store, info: GalleryInfo) -> GalleryInfo:
 
 def mark(store: Store, name: str, **changes: object) -> None:
     """Write down attributes of `GalleryInfo` by their names, all of them at once."""
-    with store.alone():
-        store.client.alter_collection_properties(
-            name,
-            properties={f"geofix.{key}": str(value) for key, value in changes.items()},
-            timeout=CALL_TIMEOUT_S,
-        )
+    properties = {f"geofix.{key}": str(value) for key, value in changes.items()}
+    # Milvus 2.3.5 saves what was there before the last change (milvus-io/milvus#30144): a second one saves the first.
+    for _ in range(1 if store.lite else 2):
+        with store.alone():
+            store.client.alter_collection_properties(name, properties=properties, timeout=CALL_TIMEOUT_S)
 
 
 def flush(store: Store, name: str) -> None:
@@ -48,8 +47,7 @@ def flush(store: Store, name: str) -> None:
 
 
 def point(store: Store, alias: str, name: str) -> None:
-    """Make the alias name a version: one step, before which it names the old one and after which the new one."""
-    store.load(name)
+    """Make the alias name a loaded version: one step, before which it names the old one and after which the new one."""
     live = store.resolve(alias)
     with store.alone():
         if live is None:

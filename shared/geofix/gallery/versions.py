@@ -132,6 +132,7 @@ class GalleryVersions:
                 Reason.GALLERY_IN_USE,
                 {"gallery_version": name},
             )
+        make(self.store, info)  # what a `create` that was cut off has left
         mark(
             self.store,
             name,
@@ -144,13 +145,27 @@ class GalleryVersions:
         )
         return self.get(name)
 
-    def finish_add(self, name: str, job: str) -> GalleryInfo:
-        """Note that a run of `add` has put everything in; without a name, take what unfinished runs have left as all."""
-        info = self.get(name)
+    def finish_add(self, name: str, job: str, added: int = 0) -> GalleryInfo:
+        """Note that a run of `add` has put everything in, and how many images are there; without a name, take what unfinished
+        runs have left as all.
+
+        Args:
+            name: of the version.
+            job: of the run.
+            added: images that the run has put in.
+
+        Raises:
+            MismatchError: GALLERY_UNFINISHED; images are gone that Milvus had acknowledged.
+        """
+        contents = self.contents(name)
+        info = contents.info
         finished = (job,) if job else info.unfinished
         if info.state is State.FILLING and finished:
             flush(self.store, name)
-            mark(self.store, name, **{f"add.{each}": 1 for each in finished})
+            counted = contents.count() + contents.count(set_aside=True)
+            if job and counted < max(info.filled, added):
+                raise _lost(name, counted, max(info.filled, added))
+            mark(self.store, name, filled=counted, **{f"add.{each}": 1 for each in finished})
         return self.get(name)
 
     def contents(self, name: str) -> Contents:
@@ -209,6 +224,8 @@ class GalleryVersions:
                 f"it holds {counted[0]} images and {counted[1]} set aside, {summary.images} and {summary.set_aside} were "
                 "verified: verify it again",
             )
+        if info.filled and sum(counted) != info.filled:
+            raise _lost(name, sum(counted), info.filled)
         mark(
             self.store,
             name,
@@ -242,13 +259,25 @@ class GalleryVersions:
         promotion.promote(self.store, self._bundle, self.contents(name), calibration)
         return self.get(name)
 
-    def rollback(self) -> GalleryInfo:
+    def rollback(self, known: str = "") -> GalleryInfo:
         """Make the version that was live before the live one live again.
+
+        Args:
+            known: the live version as far as the caller knows; where it was left by a call like this one, nothing changes.
 
         Raises:
             NotFound: nothing is live, or nothing was before it, or that is deleted.
+            MismatchError: GALLERY_IN_USE; another version than `known` is live.
         """
         live = self.live()
+        if live and known and live != known:
+            if self.get(known).previous == live:
+                return self.get(live)
+            raise MismatchError(
+                f"{live} is live and not {known}: somebody has promoted it meanwhile; look at `geofix gallery list`",
+                Reason.GALLERY_IN_USE,
+                {"gallery_version": live},
+            )
         previous = self.get(live).previous if live else ""
         if not previous or live is None:
             raise NotFound("there is no version to go back to", Reason.GALLERY_NOT_FOUND)
@@ -314,6 +343,12 @@ class GalleryVersions:
             thumbnails=thumbnails,
             created=now(),
         )
+
+
+def _lost(name: str, counted: int, expected: int) -> MismatchError:
+    return unfinished(
+        name, f"it holds {counted:,} images where {expected:,} were added: run `geofix gallery add` again, as before"
+    )
 
 
 def _age_s(moment: str) -> float:

@@ -100,7 +100,7 @@ class Adder:
         job = job_of(source)
         info = self._wait(lambda: self._admin.begin_add(version, job))
         self.fill(info, items)
-        self._wait(lambda: self._admin.finish_add(version, job))
+        self._wait(lambda: self._admin.finish_add(version, job, self._report.added))
         return self._report
 
     def fill(self, info: GalleryInfo, items: Iterable[Item | Skipped]) -> Report:
@@ -210,6 +210,8 @@ class Adder:
                 else:
                     with self._lock:
                         self._report.already_there += 1
+            if len(stored) == len(ids):  # nothing is written of which the writer would tell
+                self._progress(self._report)
 
     def _batches(self, images: Iterable[Prepared]) -> Iterator[list[Prepared]]:
         """Batches of one kind each: images, features, or embeddings."""

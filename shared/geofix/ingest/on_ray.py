@@ -106,7 +106,7 @@ class RayAdder:
             raise Unavailable(
                 f"Ray failed ({type(error).__name__}): run it again, and it goes on where it stopped"
             ) from error
-        self._wait(lambda: self._admin.finish_add(version, job))
+        self._wait(lambda: self._admin.finish_add(version, job, report.added))
         return report
 
     def _part_images(self, source: Source) -> int:

@@ -26,7 +26,7 @@ from geofix.v1 import retrieval_service_pb2 as geofix_dot_v1_dot_retrieval__serv
 from google.type import latlng_pb2 as google_dot_type_dot_latlng__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%geofix/v1/gallery_admin_service.proto\x12\tgeofix.v1\x1a!geofix/v1/retrieval_service.proto\x1a\x18google/type/latlng.proto\"\xb3\x03\n\x0eGalleryVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04live\x18\x02 \x01(\x08\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.geofix.v1.VersionState\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x0e\n\x06images\x18\x05 \x01(\x03\x12\x11\n\tset_aside\x18\x06 \x01(\x03\x12\r\n\x05\x63\x65lls\x18\x07 \x01(\x05\x12\x15\n\rembedding_dim\x18\x08 \x01(\x05\x12\x13\n\x0b\x66\x65\x61ture_dim\x18\t \x01(\x05\x12\x12\n\npartitions\x18\n \x01(\x05\x12\x17\n\x0fset_aside_share\x18\x0b \x01(\x01\x12\x0e\n\x06joined\x18\x0c \x01(\x08\x12\x12\n\nthumbnails\x18\r \x01(\x08\x12\x0e\n\x06\x64igest\x18\x0e \x01(\t\x12\x18\n\x10set_aside_digest\x18\x0f \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x10 \x01(\t\x12\x10\n\x08previous\x18\x11 \x01(\t\x12\x0f\n\x07\x63reated\x18\x12 \x01(\t\x12\x10\n\x08promoted\x18\x13 \x01(\t\x12\x0f\n\x07retired\x18\x14 \x01(\t\x12\x12\n\nunfinished\x18\x15 \x03(\t\"\xb1\x02\n\x0cGalleryImage\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x08location\x18\x02 \x01(\x0b\x32\x13.google.type.LatLng\x12\x0f\n\x07\x63\x65ll_id\x18\x03 \x01(\x05\x12\x11\n\tembedding\x18\x04 \x01(\x0c\x12\x0f\n\x07picture\x18\x05 \x01(\t\x12\x13\n\x0b\x61ttribution\x18\x06 \x01(\t\x12\x33\n\x06\x66ields\x18\x07 \x03(\x0b\x32#.geofix.v1.GalleryImage.FieldsEntry\x12\x12\n\x05phash\x18\x08 \x01(\x06H\x00\x88\x01\x01\x12\x0f\n\x07\x66\x65\x61ture\x18\t \x01(\x0c\x12\x11\n\tthumbnail\x18\n \x01(\x0c\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_phash\"\x15\n\x13ListVersionsRequest\"C\n\x14ListVersionsResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.geofix.v1.GalleryVersion\"R\n\x14\x43reateVersionRequest\x12\r\n\x05label\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpected_images\x18\x02 \x01(\x03\x12\x12\n\nthumbnails\x18\x03 \x01(\x08\"C\n\x15\x43reateVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"/\n\x0f\x42\x65ginAddRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\">\n\x10\x42\x65ginAddResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"1\n\x11\x46indImagesRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"=\n\x12\x46indImagesResponse\x12\'\n\x06images\x18\x01 \x03(\x0b\x32\x17.geofix.v1.GalleryImage\"O\n\x13InsertImagesRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\'\n\x06images\x18\x02 \x03(\x0b\x32\x17.geofix.v1.GalleryImage\"\'\n\x14InsertImagesResponse\x12\x0f\n\x07written\x18\x01 \x01(\x05\"0\n\x10\x46inishAddRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\"?\n\x11\x46inishAddResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"\x9a\x01\n\x11ReadImagesRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x11\n\tset_aside\x18\x02 \x01(\x08\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x17\n\x0fwithout_vectors\x18\x06 \x01(\x08\x12\x17\n\x0fwith_thumbnails\x18\x07 \x01(\x08\"N\n\x12ReadImagesResponse\x12\'\n\x06images\x18\x01 \x03(\x0b\x32\x17.geofix.v1.GalleryImage\x12\x0f\n\x07\x64\x61maged\x18\x02 \x03(\t\"P\n\x14SearchVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\'\n\x07queries\x18\x02 \x03(\x0b\x32\x16.geofix.v1.SearchQuery\"A\n\x15SearchVersionResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.geofix.v1.SearchResult\"\x81\x01\n\x12SealVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x11\n\tset_aside\x18\x03 \x01(\x03\x12\r\n\x05\x63\x65lls\x18\x04 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x18\n\x10set_aside_digest\x18\x06 \x01(\t\"A\n\x13SealVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"C\n\x15RestoreVersionRequest\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"D\n\x16RestoreVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"=\n\x15PromoteVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x02 \x01(\t\"D\n\x16PromoteVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"\x18\n\x16RollbackVersionRequest\"E\n\x17RollbackVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"6\n\x14\x44\x65leteVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x17\n\x15\x44\x65leteVersionResponse*\x7f\n\x0cVersionState\x12\x1d\n\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15VERSION_STATE_FILLING\x10\x01\x12\x1a\n\x16VERSION_STATE_VERIFIED\x10\x02\x12\x19\n\x15VERSION_STATE_JOINING\x10\x03\x32\xac\x08\n\x13GalleryAdminService\x12O\n\x0cListVersions\x12\x1e.geofix.v1.ListVersionsRequest\x1a\x1f.geofix.v1.ListVersionsResponse\x12R\n\rCreateVersion\x12\x1f.geofix.v1.CreateVersionRequest\x1a .geofix.v1.CreateVersionResponse\x12\x43\n\x08\x42\x65ginAdd\x12\x1a.geofix.v1.BeginAddRequest\x1a\x1b.geofix.v1.BeginAddResponse\x12I\n\nFindImages\x12\x1c.geofix.v1.FindImagesRequest\x1a\x1d.geofix.v1.FindImagesResponse\x12O\n\x0cInsertImages\x12\x1e.geofix.v1.InsertImagesRequest\x1a\x1f.geofix.v1.InsertImagesResponse\x12\x46\n\tFinishAdd\x12\x1b.geofix.v1.FinishAddRequest\x1a\x1c.geofix.v1.FinishAddResponse\x12I\n\nReadImages\x12\x1c.geofix.v1.ReadImagesRequest\x1a\x1d.geofix.v1.ReadImagesResponse\x12R\n\rSearchVersion\x12\x1f.geofix.v1.SearchVersionRequest\x1a .geofix.v1.SearchVersionResponse\x12L\n\x0bSealVersion\x12\x1d.geofix.v1.SealVersionRequest\x1a\x1e.geofix.v1.SealVersionResponse\x12U\n\x0eRestoreVersion\x12 .geofix.v1.RestoreVersionRequest\x1a!.geofix.v1.RestoreVersionResponse\x12U\n\x0ePromoteVersion\x12 .geofix.v1.PromoteVersionRequest\x1a!.geofix.v1.PromoteVersionResponse\x12X\n\x0fRollbackVersion\x12!.geofix.v1.RollbackVersionRequest\x1a\".geofix.v1.RollbackVersionResponse\x12R\n\rDeleteVersion\x12\x1f.geofix.v1.DeleteVersionRequest\x1a .geofix.v1.DeleteVersionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%geofix/v1/gallery_admin_service.proto\x12\tgeofix.v1\x1a!geofix/v1/retrieval_service.proto\x1a\x18google/type/latlng.proto\"\xb3\x03\n\x0eGalleryVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04live\x18\x02 \x01(\x08\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.geofix.v1.VersionState\x12\x15\n\rmodel_version\x18\x04 \x01(\t\x12\x0e\n\x06images\x18\x05 \x01(\x03\x12\x11\n\tset_aside\x18\x06 \x01(\x03\x12\r\n\x05\x63\x65lls\x18\x07 \x01(\x05\x12\x15\n\rembedding_dim\x18\x08 \x01(\x05\x12\x13\n\x0b\x66\x65\x61ture_dim\x18\t \x01(\x05\x12\x12\n\npartitions\x18\n \x01(\x05\x12\x17\n\x0fset_aside_share\x18\x0b \x01(\x01\x12\x0e\n\x06joined\x18\x0c \x01(\x08\x12\x12\n\nthumbnails\x18\r \x01(\x08\x12\x0e\n\x06\x64igest\x18\x0e \x01(\t\x12\x18\n\x10set_aside_digest\x18\x0f \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x10 \x01(\t\x12\x10\n\x08previous\x18\x11 \x01(\t\x12\x0f\n\x07\x63reated\x18\x12 \x01(\t\x12\x10\n\x08promoted\x18\x13 \x01(\t\x12\x0f\n\x07retired\x18\x14 \x01(\t\x12\x12\n\nunfinished\x18\x15 \x03(\t\"\xb1\x02\n\x0cGalleryImage\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x08location\x18\x02 \x01(\x0b\x32\x13.google.type.LatLng\x12\x0f\n\x07\x63\x65ll_id\x18\x03 \x01(\x05\x12\x11\n\tembedding\x18\x04 \x01(\x0c\x12\x0f\n\x07picture\x18\x05 \x01(\t\x12\x13\n\x0b\x61ttribution\x18\x06 \x01(\t\x12\x33\n\x06\x66ields\x18\x07 \x03(\x0b\x32#.geofix.v1.GalleryImage.FieldsEntry\x12\x12\n\x05phash\x18\x08 \x01(\x06H\x00\x88\x01\x01\x12\x0f\n\x07\x66\x65\x61ture\x18\t \x01(\x0c\x12\x11\n\tthumbnail\x18\n \x01(\x0c\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_phash\"\x15\n\x13ListVersionsRequest\"C\n\x14ListVersionsResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.geofix.v1.GalleryVersion\"R\n\x14\x43reateVersionRequest\x12\r\n\x05label\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpected_images\x18\x02 \x01(\x03\x12\x12\n\nthumbnails\x18\x03 \x01(\x08\"C\n\x15\x43reateVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"/\n\x0f\x42\x65ginAddRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\">\n\x10\x42\x65ginAddResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"1\n\x11\x46indImagesRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"=\n\x12\x46indImagesResponse\x12\'\n\x06images\x18\x01 \x03(\x0b\x32\x17.geofix.v1.GalleryImage\"O\n\x13InsertImagesRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\'\n\x06images\x18\x02 \x03(\x0b\x32\x17.geofix.v1.GalleryImage\"\'\n\x14InsertImagesResponse\x12\x0f\n\x07written\x18\x01 \x01(\x05\"?\n\x10\x46inishAddRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\r\n\x05\x61\x64\x64\x65\x64\x18\x03 \x01(\x03\"?\n\x11\x46inishAddResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"\x9a\x01\n\x11ReadImagesRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x11\n\tset_aside\x18\x02 \x01(\x08\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x17\n\x0fwithout_vectors\x18\x06 \x01(\x08\x12\x17\n\x0fwith_thumbnails\x18\x07 \x01(\x08\"N\n\x12ReadImagesResponse\x12\'\n\x06images\x18\x01 \x03(\x0b\x32\x17.geofix.v1.GalleryImage\x12\x0f\n\x07\x64\x61maged\x18\x02 \x03(\t\"P\n\x14SearchVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\'\n\x07queries\x18\x02 \x03(\x0b\x32\x16.geofix.v1.SearchQuery\"A\n\x15SearchVersionResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.geofix.v1.SearchResult\"\x81\x01\n\x12SealVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x11\n\tset_aside\x18\x03 \x01(\x03\x12\r\n\x05\x63\x65lls\x18\x04 \x01(\x05\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x18\n\x10set_aside_digest\x18\x06 \x01(\t\"A\n\x13SealVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"C\n\x15RestoreVersionRequest\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"D\n\x16RestoreVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"=\n\x15PromoteVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61libration\x18\x02 \x01(\t\"D\n\x16PromoteVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"&\n\x16RollbackVersionRequest\x12\x0c\n\x04live\x18\x01 \x01(\t\"E\n\x17RollbackVersionResponse\x12*\n\x07version\x18\x01 \x01(\x0b\x32\x19.geofix.v1.GalleryVersion\"6\n\x14\x44\x65leteVersionRequest\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x17\n\x15\x44\x65leteVersionResponse*\x7f\n\x0cVersionState\x12\x1d\n\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15VERSION_STATE_FILLING\x10\x01\x12\x1a\n\x16VERSION_STATE_VERIFIED\x10\x02\x12\x19\n\x15VERSION_STATE_JOINING\x10\x03\x32\xac\x08\n\x13GalleryAdminService\x12O\n\x0cListVersions\x12\x1e.geofix.v1.ListVersionsRequest\x1a\x1f.geofix.v1.ListVersionsResponse\x12R\n\rCreateVersion\x12\x1f.geofix.v1.CreateVersionRequest\x1a .geofix.v1.CreateVersionResponse\x12\x43\n\x08\x42\x65ginAdd\x12\x1a.geofix.v1.BeginAddRequest\x1a\x1b.geofix.v1.BeginAddResponse\x12I\n\nFindImages\x12\x1c.geofix.v1.FindImagesRequest\x1a\x1d.geofix.v1.FindImagesResponse\x12O\n\x0cInsertImages\x12\x1e.geofix.v1.InsertImagesRequest\x1a\x1f.geofix.v1.InsertImagesResponse\x12\x46\n\tFinishAdd\x12\x1b.geofix.v1.FinishAddRequest\x1a\x1c.geofix.v1.FinishAddResponse\x12I\n\nReadImages\x12\x1c.geofix.v1.ReadImagesRequest\x1a\x1d.geofix.v1.ReadImagesResponse\x12R\n\rSearchVersion\x12\x1f.geofix.v1.SearchVersionRequest\x1a .geofix.v1.SearchVersionResponse\x12L\n\x0bSealVersion\x12\x1d.geofix.v1.SealVersionRequest\x1a\x1e.geofix.v1.SealVersionResponse\x12U\n\x0eRestoreVersion\x12 .geofix.v1.RestoreVersionRequest\x1a!.geofix.v1.RestoreVersionResponse\x12U\n\x0ePromoteVersion\x12 .geofix.v1.PromoteVersionRequest\x1a!.geofix.v1.PromoteVersionResponse\x12X\n\x0fRollbackVersion\x12!.geofix.v1.RollbackVersionRequest\x1a\".geofix.v1.RollbackVersionResponse\x12R\n\rDeleteVersion\x12\x1f.geofix.v1.DeleteVersionRequest\x1a .geofix.v1.DeleteVersionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GALLERYIMAGE_FIELDSENTRY']._loaded_options = None
   _globals['_GALLERYIMAGE_FIELDSENTRY']._serialized_options = b'8\001'
-  _globals['_VERSIONSTATE']._serialized_start=2603
-  _globals['_VERSIONSTATE']._serialized_end=2730
+  _globals['_VERSIONSTATE']._serialized_start=2632
+  _globals['_VERSIONSTATE']._serialized_end=2759
   _globals['_GALLERYVERSION']._serialized_start=114
   _globals['_GALLERYVERSION']._serialized_end=549
   _globals['_GALLERYIMAGE']._serialized_start=552
@@ -64,37 +64,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INSERTIMAGESRESPONSE']._serialized_start=1412
   _globals['_INSERTIMAGESRESPONSE']._serialized_end=1451
   _globals['_FINISHADDREQUEST']._serialized_start=1453
-  _globals['_FINISHADDREQUEST']._serialized_end=1501
-  _globals['_FINISHADDRESPONSE']._serialized_start=1503
-  _globals['_FINISHADDRESPONSE']._serialized_end=1566
-  _globals['_READIMAGESREQUEST']._serialized_start=1569
-  _globals['_READIMAGESREQUEST']._serialized_end=1723
-  _globals['_READIMAGESRESPONSE']._serialized_start=1725
-  _globals['_READIMAGESRESPONSE']._serialized_end=1803
-  _globals['_SEARCHVERSIONREQUEST']._serialized_start=1805
-  _globals['_SEARCHVERSIONREQUEST']._serialized_end=1885
-  _globals['_SEARCHVERSIONRESPONSE']._serialized_start=1887
-  _globals['_SEARCHVERSIONRESPONSE']._serialized_end=1952
-  _globals['_SEALVERSIONREQUEST']._serialized_start=1955
-  _globals['_SEALVERSIONREQUEST']._serialized_end=2084
-  _globals['_SEALVERSIONRESPONSE']._serialized_start=2086
-  _globals['_SEALVERSIONRESPONSE']._serialized_end=2151
-  _globals['_RESTOREVERSIONREQUEST']._serialized_start=2153
-  _globals['_RESTOREVERSIONREQUEST']._serialized_end=2220
-  _globals['_RESTOREVERSIONRESPONSE']._serialized_start=2222
-  _globals['_RESTOREVERSIONRESPONSE']._serialized_end=2290
-  _globals['_PROMOTEVERSIONREQUEST']._serialized_start=2292
-  _globals['_PROMOTEVERSIONREQUEST']._serialized_end=2353
-  _globals['_PROMOTEVERSIONRESPONSE']._serialized_start=2355
-  _globals['_PROMOTEVERSIONRESPONSE']._serialized_end=2423
-  _globals['_ROLLBACKVERSIONREQUEST']._serialized_start=2425
-  _globals['_ROLLBACKVERSIONREQUEST']._serialized_end=2449
-  _globals['_ROLLBACKVERSIONRESPONSE']._serialized_start=2451
-  _globals['_ROLLBACKVERSIONRESPONSE']._serialized_end=2520
-  _globals['_DELETEVERSIONREQUEST']._serialized_start=2522
-  _globals['_DELETEVERSIONREQUEST']._serialized_end=2576
-  _globals['_DELETEVERSIONRESPONSE']._serialized_start=2578
-  _globals['_DELETEVERSIONRESPONSE']._serialized_end=2601
-  _globals['_GALLERYADMINSERVICE']._serialized_start=2733
-  _globals['_GALLERYADMINSERVICE']._serialized_end=3801
+  _globals['_FINISHADDREQUEST']._serialized_end=1516
+  _globals['_FINISHADDRESPONSE']._serialized_start=1518
+  _globals['_FINISHADDRESPONSE']._serialized_end=1581
+  _globals['_READIMAGESREQUEST']._serialized_start=1584
+  _globals['_READIMAGESREQUEST']._serialized_end=1738
+  _globals['_READIMAGESRESPONSE']._serialized_start=1740
+  _globals['_READIMAGESRESPONSE']._serialized_end=1818
+  _globals['_SEARCHVERSIONREQUEST']._serialized_start=1820
+  _globals['_SEARCHVERSIONREQUEST']._serialized_end=1900
+  _globals['_SEARCHVERSIONRESPONSE']._serialized_start=1902
+  _globals['_SEARCHVERSIONRESPONSE']._serialized_end=1967
+  _globals['_SEALVERSIONREQUEST']._serialized_start=1970
+  _globals['_SEALVERSIONREQUEST']._serialized_end=2099
+  _globals['_SEALVERSIONRESPONSE']._serialized_start=2101
+  _globals['_SEALVERSIONRESPONSE']._serialized_end=2166
+  _globals['_RESTOREVERSIONREQUEST']._serialized_start=2168
+  _globals['_RESTOREVERSIONREQUEST']._serialized_end=2235
+  _globals['_RESTOREVERSIONRESPONSE']._serialized_start=2237
+  _globals['_RESTOREVERSIONRESPONSE']._serialized_end=2305
+  _globals['_PROMOTEVERSIONREQUEST']._serialized_start=2307
+  _globals['_PROMOTEVERSIONREQUEST']._serialized_end=2368
+  _globals['_PROMOTEVERSIONRESPONSE']._serialized_start=2370
+  _globals['_PROMOTEVERSIONRESPONSE']._serialized_end=2438
+  _globals['_ROLLBACKVERSIONREQUEST']._serialized_start=2440
+  _globals['_ROLLBACKVERSIONREQUEST']._serialized_end=2478
+  _globals['_ROLLBACKVERSIONRESPONSE']._serialized_start=2480
+  _globals['_ROLLBACKVERSIONRESPONSE']._serialized_end=2549
+  _globals['_DELETEVERSIONREQUEST']._serialized_start=2551
+  _globals['_DELETEVERSIONREQUEST']._serialized_end=2605
+  _globals['_DELETEVERSIONRESPONSE']._serialized_start=2607
+  _globals['_DELETEVERSIONRESPONSE']._serialized_end=2630
+  _globals['_GALLERYADMINSERVICE']._serialized_start=2762
+  _globals['_GALLERYADMINSERVICE']._serialized_end=3830
 # @@protoc_insertion_point(module_scope)

@@ -115,7 +115,7 @@ class GalleryVersion(_message.Message):
     promoted: _builtins.str
     """When it was promoted last, ISO 8601, UTC; empty: never."""
     retired: _builtins.str
-    """When another took its place, ISO 8601, UTC; empty: it is live, or never was."""
+    """When another took its place, ISO 8601, UTC; empty: none has. Of the live one it means nothing."""
     @_builtins.property
     def unfinished(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Runs of `geofix gallery add` that did not finish."""
@@ -492,19 +492,23 @@ class FinishAddRequest(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version's name."""
     job: _builtins.str
     """As in BeginAdd; empty: take every run that did not finish as finished."""
+    added: _builtins.int
+    """Images that the run has put in. FAILED_PRECONDITION where the version holds fewer, or fewer than when a run finished before."""
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         job: _builtins.str = ...,
+        added: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "job", b"job", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -832,12 +836,17 @@ class RollbackVersionRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    LIVE_FIELD_NUMBER: _builtins.int
+    live: _builtins.str
+    """The version that is live, as the caller knows it; where it was left already by such a call, nothing changes. Empty: whichever it is."""
     def __init__(
         self,
+        *,
+        live: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["live", b"live"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -186,7 +186,7 @@ class GalleryAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollbackVersion(self, request, context):
-        """Makes the version that was live before the live one live again.
+        """Makes the version that was live before the live one live again. FAILED_PRECONDITION where another is live than the caller knows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

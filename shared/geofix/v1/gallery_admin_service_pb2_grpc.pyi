@@ -59,7 +59,7 @@ class GalleryAdminServiceStub:
     PromoteVersion: _grpc.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.PromoteVersionRequest, _gallery_admin_service_pb2.PromoteVersionResponse]
     """Makes a verified version the live one, after the images set aside have joined the others."""
     RollbackVersion: _grpc.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.RollbackVersionRequest, _gallery_admin_service_pb2.RollbackVersionResponse]
-    """Makes the version that was live before the live one live again."""
+    """Makes the version that was live before the live one live again. FAILED_PRECONDITION where another is live than the caller knows."""
     DeleteVersion: _grpc.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.DeleteVersionRequest, _gallery_admin_service_pb2.DeleteVersionResponse]
     """Deletes a version and all beside it. FAILED_PRECONDITION for the live one, and for one that may still be asked for."""
 
@@ -94,7 +94,7 @@ class GalleryAdminServiceAsyncStub(GalleryAdminServiceStub):
     PromoteVersion: _aio.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.PromoteVersionRequest, _gallery_admin_service_pb2.PromoteVersionResponse]  # type: ignore[assignment]
     """Makes a verified version the live one, after the images set aside have joined the others."""
     RollbackVersion: _aio.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.RollbackVersionRequest, _gallery_admin_service_pb2.RollbackVersionResponse]  # type: ignore[assignment]
-    """Makes the version that was live before the live one live again."""
+    """Makes the version that was live before the live one live again. FAILED_PRECONDITION where another is live than the caller knows."""
     DeleteVersion: _aio.UnaryUnaryMultiCallable[_gallery_admin_service_pb2.DeleteVersionRequest, _gallery_admin_service_pb2.DeleteVersionResponse]  # type: ignore[assignment]
     """Deletes a version and all beside it. FAILED_PRECONDITION for the live one, and for one that may still be asked for."""
 
@@ -198,7 +198,7 @@ class GalleryAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_admin_service_pb2.RollbackVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_admin_service_pb2.RollbackVersionResponse, _abc.Awaitable[_gallery_admin_service_pb2.RollbackVersionResponse]]:
-        """Makes the version that was live before the live one live again."""
+        """Makes the version that was live before the live one live again. FAILED_PRECONDITION where another is live than the caller knows."""
 
     @_abc_1.abstractmethod
     def DeleteVersion(
