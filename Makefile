@@ -87,7 +87,7 @@ bench-build: setup-test ## `geofix gallery add` against the bare backbone, image
 gallery-kills: setup ## kill and resume `geofix gallery add` on Milvus Lite 40 times; every row is read after each (some 4 minutes)
 	@$(BIN)/python benchmarks/gallery_kills.py
 
-gallery-photos: setup-test ## does another photograph of the same sight come back first? PHOTOS=DIR with truth.csv (2 minutes)
+gallery-photos: setup-test ## does another photograph of the same landmark come back first? PHOTOS=DIR with truth.csv (4 minutes)
 	@$(BIN)/python benchmarks/gallery_photos.py $(PHOTOS)
 
 load: setup ## load the platform on this machine: images a second and latency (LOAD="--rate 50" and so on; about a minute)

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from PIL import Image
@@ -33,6 +34,8 @@ from geofix.ingest.sources import Source
 from geofix.platform.child import Child, Spec
 from geofix.platform.ports import HOST, free_ports
 from geofix.platform.probe import Probe
+from geofix.v1 import gallery_admin_service_pb2 as admin_pb
+from geofix.v1 import gallery_admin_service_pb2_grpc as admin_rpc
 from geofix.v1 import retrieval_service_pb2 as pb
 from geofix.v1 import retrieval_service_pb2_grpc as rpc
 from geofix.v1.types_pb2 import Circle, SearchArea
@@ -174,6 +177,21 @@ async def test_a_version_from_empty_to_live_through_services(bundle: Bundle, tab
         error = await refused(lambda: admin.insert(other.name, [wrong]))
         assert isinstance(error, InvalidInput)
         assert error.reason is Reason.EMBEDDING_INVALID
+
+
+async def test_who_searches_cannot_administer(bundle: Bundle, tmp_path: Path) -> None:
+    uri = str(tmp_path / "milvus.db")
+    await asyncio.to_thread(load_bundle_gallery, bundle, uri)
+    settings = RetrievalSettings(listen=LISTEN, bundle=bundle.directory, milvus_uri=uri, admin_listen=a_free_address())
+    async with running(RetrievalService(settings), settings) as searching:
+        stub = admin_rpc.GalleryAdminServiceStub(searching)
+        for call in (
+            stub.ListVersions(admin_pb.ListVersionsRequest()),
+            stub.DeleteVersion(admin_pb.DeleteVersionRequest()),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_searches_see_the_old_or_the_new_version_and_never_a_mixture(bundle: Bundle, tmp_path: Path) -> None:
