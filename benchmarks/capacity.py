@@ -85,7 +85,7 @@ def main() -> None:
         "latency_p99_s": (round(alone_s, 4), "seconds, of one client"),
         "row_s": (float(f"{row_s(bundle.manifest.embedding_dim):.3g}"), "core seconds to compare one gallery row"),
         "rows_searched": (
-            round(rows * bundle.manifest.decision.cells / partition_count(rows, lite=True)),
+            round(rows * bundle.manifest.decision.cells / partition_count(rows, many=True)),
             "rows of one search",
         ),
         "cells_searched": (bundle.manifest.decision.cells, "cells of one search"),

@@ -406,8 +406,8 @@ def test_a_collection_of_something_else_is_no_gallery() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "on_lite", "on_server"),
-    [(1, 64, 64), (25_601, 128, 64), (100_000, 256, 64), (1_000_000, 1024, 128), (10**8, 1024, 1024)],
+    [(1, 64, 64), (25_601, 128, 64), (100_000, 256, 64), (1_000_000, 1023, 128), (10**8, 1023, 1023)],
 )
 def test_partitions_follow_the_rows(rows: int, on_lite: int, on_server: int) -> None:
-    assert (partition_count(rows, lite=True), partition_count(rows, lite=False)) == (on_lite, on_server)
+    assert (partition_count(rows, many=True), partition_count(rows, many=False)) == (on_lite, on_server)
     assert json.dumps(partition_name(on_lite + 5, on_lite)) == '"p5"'

@@ -130,6 +130,7 @@ def test_add_waits_for_a_server_that_was_killed_and_nothing_is_lost(
         flush = admin.store.client.flush
 
         def die(*arguments: Any, **more: Any) -> None:
+            assert admin.get(made.name).state is State.JOINING
             server.kill()
             flush(*arguments, **more)
 
@@ -154,6 +155,7 @@ def test_the_largest_version_fits_a_server_as_it_comes(
         admin = DirectAdmin(store, bundle)
         made = admin.create("largest", 10_000_000)
         assert made.partitions == MOST_PARTITIONS
+        assert not store.lite  # though its version is 2.3.5-lite
         assert len(store.client.list_partitions(made.name)) == MOST_PARTITIONS + 1 == PARTITIONS
         with pytest.raises(MilvusException, match="partition"):
             store.client.create_partition(made.name, "beyond")

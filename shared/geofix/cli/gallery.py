@@ -281,7 +281,7 @@ def _say_if_small(info: GalleryInfo, images: int) -> None:
     from geofix.cli.output import say
     from geofix.gallery.layout import SERVER_ROWS, partition_count
 
-    wanted = partition_count(images, lite=False)
+    wanted = partition_count(images, many=False)
     if wanted > info.partitions and images > info.partitions * SERVER_ROWS:
         say(
             f"{info.name} was created for fewer images: a search in a cell will read one of {info.partitions} partitions, some "

@@ -31,7 +31,7 @@ def plan(
     from geofix.gallery.layout import partition_count
 
     try:
-        made = make_plan(measured(), Demand(qps, gallery, p99, cache_hits, cores), partition_count(gallery, lite=False))
+        made = make_plan(measured(), Demand(qps, gallery, p99, cache_hits, cores), partition_count(gallery, many=False))
     except GeofixError as error:
         say(f"geofix plan: {error.message}")
         raise typer.Exit(2) from error

@@ -163,9 +163,9 @@ def is_version(name: str, alias: str) -> bool:
     return label != name and bool(re.match(LABEL, label)) and "__" not in label
 
 
-def partition_count(rows: int, *, lite: bool) -> int:
+def partition_count(rows: int, *, many: bool) -> int:
     """Hash partitions for a gallery of `rows`: few rows in each, on average; a power of two from 64 on, or 1,023."""
-    wanted = max(LEAST_PARTITIONS, -(-rows // (LITE_ROWS if lite else SERVER_ROWS)))
+    wanted = max(LEAST_PARTITIONS, -(-rows // (LITE_ROWS if many else SERVER_ROWS)))
     return min(MOST_PARTITIONS, 1 << (wanted - 1).bit_length())
 
 

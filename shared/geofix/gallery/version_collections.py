@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -33,11 +34,15 @@ def make(store: Store, info: GalleryInfo) -> GalleryInfo:
 
 def mark(store: Store, name: str, **changes: object) -> None:
     """Write down attributes of `GalleryInfo` by their names, all of them at once."""
-    properties = {f"geofix.{key}": str(value) for key, value in changes.items()}
-    # Milvus 2.3.5 saves what was there before the last change (milvus-io/milvus#30144): a second one saves the first.
-    for _ in range(1 if store.lite else 2):
-        with store.alone():
-            store.client.alter_collection_properties(name, properties=properties, timeout=CALL_TIMEOUT_S)
+    _alter(store, name, {f"geofix.{key}": str(value) for key, value in changes.items()})
+    if not store.lite:
+        # Milvus 2.3.5 saves what was there before the last change (milvus-io/milvus#30144), and nothing where nothing changes.
+        _alter(store, name, {"geofix.saved": secrets.token_hex(8)})
+
+
+def _alter(store: Store, name: str, properties: dict[str, str]) -> None:
+    with store.alone():
+        store.client.alter_collection_properties(name, properties=properties, timeout=CALL_TIMEOUT_S)
 
 
 def flush(store: Store, name: str) -> None:

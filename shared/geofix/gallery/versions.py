@@ -336,7 +336,7 @@ class GalleryVersions:
             images=0,
             cells=0,
             embedding_dim=self._bundle.manifest.embedding_dim,
-            partitions=partition_count(images, lite=self.store.lite),
+            partitions=partition_count(images, many=self.store.many_partitions),
             state=State.FILLING,
             set_aside_share=share,
             feature_dim=feature_dim if share > 0 else 0,
