@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ import grpc
 import pytest
 
 from bundle_factory import RULE as TINY_RULE
-from bundle_factory import make_bundle
+from bundle_factory import image_of, make_bundle
 from geofix.bundle import Bundle
-from geofix.errors import GeofixError
+from geofix.errors import GeofixError, Unavailable
 from geofix.gallery.loader import load_bundle_gallery
 from geofix.local import LocalEngine
 from geofix.platform.ports import free_ports
@@ -41,6 +42,7 @@ from stores import Valkey, valkey
 
 HOST = "127.0.0.1"
 SERVICES = ("classifier", "embedder", "retrieval")
+MUNICH, SYDNEY = image_of(48.1, 11.6), image_of(-33.9, 151.2)
 GALLERY_ROWS = 4000
 """So many that the next image is some 100 km away."""
 RULE = TINY_RULE.model_copy(update={"eps_km": 250.0, "min_samples": 2})
@@ -214,3 +216,32 @@ async def locate_or_error(
         return await locate(channel, source, **options)
     except grpc.RpcError as error:
         return error_from_rpc(error, "the gateway")
+
+
+def free_address() -> str:
+    """An address that nobody listens on."""
+    return f"{HOST}:{free_ports(1)[0]}"
+
+
+def stub(channel: grpc.aio.Channel) -> rpc.GeolocationServiceAsyncStub:
+    """The gateway's methods."""
+    return rpc.GeolocationServiceStub(channel)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        await asyncio.sleep(0.05)
+
+
+async def first_answer(channel: grpc.aio.Channel) -> pb.LocateResponse | GeofixError:
+    """The first answer that is not `starting` or `not ready`."""
+    end = time.monotonic() + 30
+    answer = await locate_or_error(channel, MUNICH, bypass_cache=True)
+    while isinstance(answer, Unavailable):
+        assert time.monotonic() < end, answer.message
+        await asyncio.sleep(0.05)
+        answer = await locate_or_error(channel, MUNICH, bypass_cache=True)
+    return answer

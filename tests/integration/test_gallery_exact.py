@@ -8,24 +8,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from numpy.typing import NDArray
 
 from bundle_factory import EMBEDDING_DIM, make_bundle
+from gallery_tables import assert_exact, unit
 from geofix import bundle as files
 from geofix.bundle import Bundle, write_manifest
 from geofix.gallery.loader import load_bundle_gallery
-from geofix.gallery.search import Gallery, Hit
+from geofix.gallery.search import Gallery
 from geofix.gallery.store import Store
 from geofix.local import ExactGallery
 
 HOT, TINY, EMPTY, SAME_PARTITION = 7, 3, 11, 71
 """Cells of the gallery; 71 shares its partition with 7. The hot one is over the size at which a server builds interim indexes."""
-
-
-def unit(rng: np.random.Generator, rows: int) -> NDArray[np.float32]:
-    values = rng.normal(size=(rows, EMBEDDING_DIM)).astype(np.float32)
-    values /= np.linalg.norm(values, axis=1, keepdims=True)
-    return values
 
 
 def gallery_table() -> pa.Table:
@@ -73,19 +67,6 @@ def gallery(
     with Store(uri) as store:
         store.load(info.name)
         yield Gallery(store, info)
-
-
-def assert_exact(
-    hits: list[Hit], exact: ExactGallery, query: NDArray[np.float32], cells: tuple[int, ...], k: int
-) -> None:
-    inside = np.flatnonzero(np.isin(exact.cell_id, cells)) if cells else np.arange(len(exact.cell_id))
-    similarity = exact.embedding[inside] @ query
-    expected = np.sort(similarity)[::-1][:k]
-    assert len(hits) == min(k, len(inside))
-    np.testing.assert_allclose([hit.similarity for hit in hits], expected, atol=1e-5)
-    assert all(not cells or hit.cell_id in cells for hit in hits)
-    assert len({hit.id for hit in hits}) == len(hits)
-    assert hits == sorted(hits, key=lambda hit: (-hit.similarity, hit.id))
 
 
 def test_many_searches_at_once_find_what_each_finds(exact: ExactGallery) -> None:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -18,27 +18,31 @@ from grpc_health.v1 import health_pb2
 
 from backends import (
     HOST,
+    MUNICH,
     SERVICES,
+    SYDNEY,
     Backend,
     Held,
     HeldEmbedder,
     HeldRetrieval,
+    first_answer,
+    free_address,
     held_classifier,
     locate,
     locate_or_error,
     request_of,
     serving,
+    stub,
+    until,
 )
-from bundle_factory import image_of, make_bundle
+from bundle_factory import make_bundle
 from geofix.bundle import Bundle
 from geofix.channel import open_channel
-from geofix.errors import DeadlineExceeded, GeofixError, MismatchError, NotFound, Overloaded, Reason, Unavailable
+from geofix.errors import DeadlineExceeded, GeofixError, MismatchError, Overloaded, Reason, Unavailable
 from geofix.gallery.loader import load_bundle_gallery
 from geofix.geo import haversine_km
-from geofix.platform.ports import free_ports
 from geofix.v1 import classifier_service_pb2_grpc as classifier_rpc
 from geofix.v1 import geolocation_service_pb2 as pb
-from geofix.v1 import geolocation_service_pb2_grpc as rpc
 from geofix.v1.classifier_service_pb2 import ClassifyRequest
 from geofix.v1.types_pb2 import ImageSource
 from geofix_embedder.settings import EmbedderSettings
@@ -46,13 +50,12 @@ from geofix_gateway.service import GatewayService
 from geofix_retrieval.settings import RetrievalSettings
 from platforms import clean_environment
 from running import refusal, running, state_of, until_state
-from stores import Valkey, drop, milvus_server, promote_a_copy, valkey
+from stores import Valkey, valkey
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("empty_cache")]
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 NAME = GatewayService.full_name
-MUNICH, SYDNEY = image_of(48.1, 11.6), image_of(-33.9, 151.2)
 
 
 @pytest.fixture(scope="module")
@@ -66,21 +69,6 @@ def cache(backend: Backend, tmp_path: Path) -> Iterator[Valkey]:
     """A Valkey that a test may do anything to."""
     with valkey(backend.bundle, tmp_path) as server:
         yield server
-
-
-def free_address() -> str:
-    return f"{HOST}:{free_ports(1)[0]}"
-
-
-def stub(channel: grpc.aio.Channel) -> rpc.GeolocationServiceAsyncStub:
-    return rpc.GeolocationServiceStub(channel)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
-        await asyncio.sleep(0.05)
 
 
 async def is_right(channel: grpc.aio.Channel) -> bool:
@@ -409,102 +397,6 @@ async def test_a_gallery_of_another_bundle_is_refused_with_both_named(
         assert backend.bundle.version in error.message
         assert other.version in error.message
         assert await state_of(channel, NAME) == NOT_SERVING
-
-
-async def first_answer(channel: grpc.aio.Channel) -> pb.LocateResponse | GeofixError:
-    """The first answer that is not `starting` or `not ready`."""
-    end = time.monotonic() + 30
-    answer = await locate_or_error(channel, MUNICH, bypass_cache=True)
-    while isinstance(answer, Unavailable):
-        assert time.monotonic() < end, answer.message
-        await asyncio.sleep(0.05)
-        answer = await locate_or_error(channel, MUNICH, bypass_cache=True)
-    return answer
-
-
-async def test_a_promoted_gallery_answers_without_the_calibration_of_the_first(
-    backend: Backend, tmp_path: Path
-) -> None:
-    address = free_address()
-    milvus = shutil.copytree(backend.spare_milvus, tmp_path / "milvus.db")
-    with milvus_server(milvus, 0) as uri:
-        async with (
-            serving("retrieval", backend.bundle, address, uri),
-            backend.gateway(retrieval_addr=address) as channel,
-        ):
-            before = await locate(channel, MUNICH)
-            assert before.gallery_version == backend.bundle.gallery_version
-            newer = await asyncio.to_thread(promote_a_copy, backend.bundle, uri)
-
-            async def is_seen() -> bool:
-                info = await stub(channel).GetServiceInfo(pb.GetServiceInfoRequest(), timeout=30)
-                uncalibrated = info.calibration_status == pb.CALIBRATION_STATUS_UNCALIBRATED
-                assert uncalibrated is (info.gallery_version == newer)
-                return bool(info.gallery_version == newer)
-
-            await until(is_seen)
-            answer = await locate(channel, MUNICH)
-            assert not answer.cached  # the cache holds an answer of the other version
-            assert answer.gallery_version == newer
-            assert answer.location == before.location
-            assert answer.localizable
-            assert answer.calibration_status == pb.CALIBRATION_STATUS_UNCALIBRATED
-            assert not answer.radii
-            assert (await locate(channel, MUNICH)).cached
-
-
-async def test_a_batch_is_answered_from_one_gallery_also_while_another_is_promoted(
-    backend: Backend, tmp_path: Path
-) -> None:
-    address = free_address()
-    milvus = shutil.copytree(backend.spare_milvus, tmp_path / "milvus.db")
-    with milvus_server(milvus, 0) as uri:
-        async with (
-            serving("retrieval", backend.bundle, address, uri),
-            held_classifier(backend.bundle) as (classifier, held),
-            backend.gateway(retrieval_addr=address, classifier_addr=classifier, batch_concurrency=1) as channel,
-        ):
-            options = pb.LocateOptions(bypass_cache=True)
-            sources = [ImageSource(image=image) for image in (MUNICH, SYDNEY)]
-            batch = stub(channel).BatchLocate(pb.BatchLocateRequest(sources=sources, options=options), timeout=60)
-            await held.until_inside(1)  # the second image is begun after the first is answered
-            newer = await asyncio.to_thread(promote_a_copy, backend.bundle, uri)
-
-            async def is_seen() -> bool:
-                info = await stub(channel).GetServiceInfo(pb.GetServiceInfoRequest(), timeout=30)
-                return bool(info.gallery_version == newer)
-
-            await until(is_seen)
-            held.gate.set()
-            versions = [result.response.gallery_version for result in (await batch).results]
-            assert versions == [backend.bundle.gallery_version] * 2
-            assert (await locate(channel, MUNICH)).gallery_version == newer
-
-
-async def test_a_version_that_was_dropped_is_not_found_until_the_next_look(backend: Backend, tmp_path: Path) -> None:
-    address = free_address()
-    milvus = shutil.copytree(backend.spare_milvus, tmp_path / "milvus.db")
-    with milvus_server(milvus, 0) as uri:
-        async with (
-            serving("retrieval", backend.bundle, address, uri),
-            backend.gateway(retrieval_addr=address, gallery_poll_s=3600) as slow,
-            backend.gateway(retrieval_addr=address) as quick,
-        ):
-            await asyncio.to_thread(promote_a_copy, backend.bundle, uri)
-            await asyncio.to_thread(drop, uri, backend.bundle.gallery_version)
-            end, error = time.monotonic() + 30, None
-            while not isinstance(error, NotFound):
-                assert time.monotonic() < end, error
-                error = await locate_or_error(slow, MUNICH, bypass_cache=True)
-            assert error.reason is Reason.GALLERY_NOT_FOUND
-            assert error.metadata["gallery_version"] == backend.bundle.gallery_version
-            answer = await first_answer(quick)
-            while isinstance(answer, NotFound):  # its last look may be older than the drop, by its poll's pause
-                assert time.monotonic() < end, answer.message
-                await asyncio.sleep(0.05)
-                answer = await first_answer(quick)
-            assert isinstance(answer, pb.LocateResponse)
-            assert answer.gallery_version != backend.bundle.gallery_version
 
 
 @contextlib.asynccontextmanager

@@ -54,10 +54,8 @@ class BackupWriter:
     """
 
     def __init__(self, path: Path, info: GalleryInfo) -> None:
-        self._path, self._info = (
-            path,
-            replace(info, adds=(), filled=0),
-        )  # how it was filled is of no use to whoever restores it
+        self._path = path
+        self._info = replace(info, adds=(), filled=0)  # how it was filled is of no use to whoever restores it
         self._part = path.with_name(f"{path.name}.part")
         columns = {"id": pa.string(), "cell_id": pa.int32(), "lat": pa.float64(), "lon": pa.float64()}
         columns |= {"embedding": pa.binary(4 * info.embedding_dim), "payload": pa.string()}
