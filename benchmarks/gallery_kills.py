@@ -40,7 +40,7 @@ from geofix.ingest.sources import Source
 bundle = Bundle.load(sys.argv[1], verify=False)
 admin = DirectAdmin(Store(sys.argv[2]), bundle)
 writer.ROWS_TOGETHER, writer.MOST_HELD = (int(value) for value in sys.argv[5:7])
-said = lambda report: print(report.added, flush=True)
+said = lambda report: report.added and print(report.added, flush=True)
 Adder(admin, bundle, LocalNetworks(bundle), progress=said).run(sys.argv[3], Source(Path(sys.argv[4])))
 """
 STEPS = ((8, 64), (100, 800), (1_000, 8_000))
